@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Builds the multi-call Kubernetes binary of the test cluster, unless it is there already, and
+# prints the folder that holds its names (kube-apiserver, kubectl, helm, …) on standard output.
+#
+# The cache is shared by all checkouts and keyed by what decides the result: the module's
+# checksums, the source and the Go toolchain. Only the first build on a machine is slow.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+names=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl kubeadm helm)
+cache=${RRSA_CLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rrsa/cluster}
+key=$(cat go.mod go.sum main.go build.sh <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
+bin=$cache/$key
+
+if [ ! -e "$bin/complete" ]; then
+  mkdir -p "$bin"
+  # Two checkouts may ask at once: the second waits for the first instead of building again.
+  exec 9>"$bin/lock"
+  flock 9
+fi
+if [ ! -e "$bin/complete" ]; then
+  version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+  minor=${version#v*.}
+  stamp=k8s.io/component-base/version
+  echo "test cluster: building Kubernetes $version, once for this machine (about 6 minutes on 2 cores) into $bin" >&2
+  go mod download
+  total=$(go list -deps . | wc -l)
+  echo "test cluster: modules are here; compiling up to $total packages" >&2
+  started=$SECONDS
+  # -v names each package as it is compiled; a line every 10 s is enough to see that it moves.
+  # Without the stamps the API server calls itself v0.0.0 and kubeadm refuses it.
+  go build -v -trimpath -o "$bin/hyper" -ldflags "-s -w \
+    -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}" . 2>&1 |
+    while IFS= read -r package; do
+      count=$((${count:-0} + 1))
+      case "$package" in
+        *:*) echo "$package" >&2 ;; # a compiler message, not a package
+      esac
+      if [ $((SECONDS - ${shown:-0})) -ge 10 ]; then
+        shown=$SECONDS
+        echo "test cluster: $count of $total packages after $((SECONDS - started)) s ($package)" >&2
+      fi
+    done
+  for name in "${names[@]}"; do
+    ln -sf hyper "$bin/$name"
+  done
+  touch "$bin/complete"
+  echo "test cluster: built in $((SECONDS - started)) s" >&2
+fi
+echo "$bin"
