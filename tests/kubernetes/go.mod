@@ -1,4 +1,4 @@
-module rrsa.io/tests/cluster
+module rrsa.io/tests/kubernetes
 
 go 1.26.0
 
