@@ -1,0 +1,238 @@
+//! The operator's configuration file: what the cluster's administrator decides once, for the
+//! controller and the webhook alike.
+//!
+//! ```yaml
+//! accountId: "1234567890123456"
+//! oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789
+//! region: cn-hangzhou
+//! network: Vpc                  # or Public
+//! sts:
+//!   endpoint: sts.example.com   # optional: instead of the regional host
+//!   caFile: /etc/rrsa/ca.pem    # optional: trusted beside the system's roots
+//!   allowedHosts: []            # what a binding's spec.sts.endpoint may name, port included
+//!   extraRegions: []            # regions newer than this release
+//! tokenFiles:                   # names for spec.tokenSource.file
+//!   operator: /var/run/secrets/rrsa.io/token
+//! delegation:                   # who may use those tokens, and for which roles
+//!   - namespaces: ["team-*"]
+//!     roles: ["acs:ram::1234567890123456:role/shared-*"]
+//! webhook:
+//!   autoInjectStsEnvVars: true
+//! ```
+//!
+//! Unknown keys are refused: a misspelt switch must not look like one that is set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::v1alpha1::Network;
+use crate::contract::arn::{self, ProviderArn};
+use crate::contract::sts_hosts;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Configuration {
+    /// The Alibaba Cloud account that completes bare role names.
+    pub account_id: String,
+    /// The cluster's OIDC provider in RAM (`ack-rrsa-<cluster id>` on ACK).
+    pub oidc_provider_arn: ProviderArn,
+    /// The cluster's region.
+    pub region: String,
+    /// Which STS endpoint the region's is: inside the VPC or public.
+    #[serde(default)]
+    pub network: Network,
+    /// How STS is reached.
+    #[serde(default)]
+    pub sts: Sts,
+    /// The operator's own projected tokens, by the name a binding calls them.
+    #[serde(default)]
+    pub token_files: BTreeMap<String, PathBuf>,
+    /// Which namespaces may use those tokens for which roles. Empty: nobody.
+    #[serde(default)]
+    pub delegation: Vec<Delegation>,
+    /// What the webhook injects.
+    #[serde(default)]
+    pub webhook: Webhook,
+}
+
+/// How STS is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sts {
+    /// `host` or `host:port` to use instead of the regional host.
+    pub endpoint: Option<String>,
+    /// PEM file of certificate authorities trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Hosts (port included) that a binding may name in `spec.sts.endpoint`; exact match.
+    pub allowed_hosts: Vec<String>,
+    /// Regions to accept beside the table of this release.
+    pub extra_regions: Vec<String>,
+}
+
+/// One permission to use the operator's own identity.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Delegation {
+    /// Globs over namespaces; `*` matches anything but `/` and `:`.
+    pub namespaces: Vec<String>,
+    /// Globs over role ARNs.
+    pub roles: Vec<String>,
+    /// External id that an `AssumeRole` of this entry carries.
+    #[serde(default)]
+    pub external_id: Option<String>,
+}
+
+/// What the webhook injects.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Webhook {
+    /// Whether the three STS variables go into every injected pod, as the official webhook's
+    /// component parameter `AutoInjectSTSEnvVars`.
+    pub auto_inject_sts_env_vars: bool,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            auto_inject_sts_env_vars: true,
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// The text is not YAML of this shape.
+    #[error("the configuration cannot be read: {0}")]
+    Syntax(String),
+    /// A value is not legal.
+    #[error("configuration field {field}: {problem}")]
+    Value {
+        /// Path of the field.
+        field: &'static str,
+        /// What is wrong and what is expected.
+        problem: String,
+    },
+}
+
+impl Configuration {
+    /// Reads and checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// Names the field and the remedy.
+    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
+        let configuration: Self = serde_saphyr::from_str(text)
+            .map_err(|error| ConfigurationError::Syntax(error.to_string()))?;
+        configuration.check()?;
+        Ok(configuration)
+    }
+
+    fn check(&self) -> Result<(), ConfigurationError> {
+        let refuse = |field, problem: String| Err(ConfigurationError::Value { field, problem });
+        if !arn::is_account_id(&self.account_id) {
+            return refuse(
+                "accountId",
+                format!(
+                    "{:?} is not an account id; write its digits in quotes",
+                    self.account_id
+                ),
+            );
+        }
+        if !sts_hosts::is_known(&self.region, &self.sts.extra_regions) {
+            return refuse(
+                "region",
+                format!(
+                    "{:?} is not a region this release knows; add it to sts.extraRegions if it is new",
+                    self.region
+                ),
+            );
+        }
+        if let Some(region) = self
+            .sts
+            .extra_regions
+            .iter()
+            .find(|region| !is_region(region))
+        {
+            return refuse("sts.extraRegions", format!("{region:?} is not a region id"));
+        }
+        if self
+            .delegation
+            .iter()
+            .any(|entry| entry.namespaces.is_empty() || entry.roles.is_empty())
+        {
+            return refuse(
+                "delegation",
+                "an entry without namespaces or roles allows nothing; remove or complete it".into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The STS host of the cluster's own region and network.
+    #[must_use]
+    pub fn regional_sts_host(&self) -> String {
+        sts_hosts::regional(&self.region, self.network == Network::Vpc)
+    }
+}
+
+fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "accountId: '123'\noidcProviderArn: acs:ram::123:oidc-provider/ack-rrsa-c1\nregion: cn-hangzhou\n";
+
+    #[test]
+    fn the_minimal_file_has_the_documented_defaults() {
+        let configuration = Configuration::parse(MINIMAL).unwrap();
+        assert_eq!(configuration.network, Network::Vpc);
+        assert!(configuration.webhook.auto_inject_sts_env_vars);
+        assert!(configuration.delegation.is_empty());
+        assert_eq!(
+            configuration.regional_sts_host(),
+            "sts-vpc.cn-hangzhou.aliyuncs.com"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = Configuration::parse(&format!("{MINIMAL}delegations: []\n")).unwrap_err();
+        assert!(error.to_string().contains("delegations"), "{error}");
+    }
+
+    #[test]
+    fn bad_values_name_field_and_remedy() {
+        for (from, to, field) in [
+            ("'123'", "abc", "accountId"),
+            ("cn-hangzhou", "evil.com/", "region"),
+            (
+                "acs:ram::123:oidc-provider/ack-rrsa-c1",
+                "nonsense",
+                "OIDC provider ARN",
+            ),
+        ] {
+            let error = Configuration::parse(&MINIMAL.replace(from, to)).unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_delegation_entry_is_refused() {
+        let text = format!("{MINIMAL}delegation: [{{namespaces: [a], roles: []}}]\n");
+        assert!(
+            Configuration::parse(&text)
+                .unwrap_err()
+                .to_string()
+                .contains("delegation")
+        );
+    }
+}

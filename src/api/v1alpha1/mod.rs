@@ -1,0 +1,13 @@
+//! `rrsa.io/v1alpha1`.
+//!
+//! The documentation of each field is what `kubectl explain` prints, so it is written for the
+//! person who fills the field in.
+
+pub mod spec;
+pub mod status;
+
+pub use spec::{
+    AlibabaRoleBinding, AlibabaRoleBindingSpec, AssumeStep, DeletionPolicy, Fallback, FallbackType,
+    Format, Network, Role, SecretSpec, Session, StsSpec, TokenSource, TokenSourceType,
+};
+pub use status::{AlibabaRoleBindingStatus, CredentialSource, Failure};

@@ -1,0 +1,23 @@
+//! Environment variables of the official SDKs that this product writes or reads.
+
+/// Static access key id, or that of a temporary credential.
+pub const ACCESS_KEY_ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
+/// Secret of the access key.
+pub const ACCESS_KEY_SECRET: &str = "ALIBABA_CLOUD_ACCESS_KEY_SECRET";
+/// Security token of a temporary credential.
+pub const SECURITY_TOKEN: &str = "ALIBABA_CLOUD_SECURITY_TOKEN";
+/// Our own: when the credential of the three variables above ends (RFC 3339, UTC).
+pub const CREDENTIALS_EXPIRATION: &str = "ALIBABA_CLOUD_CREDENTIALS_EXPIRATION";
+
+/// ARN of the role to assume.
+pub const ROLE_ARN: &str = "ALIBABA_CLOUD_ROLE_ARN";
+/// ARN of the OIDC provider of the cluster.
+pub const OIDC_PROVIDER_ARN: &str = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN";
+/// File of the projected ServiceAccount token.
+pub const OIDC_TOKEN_FILE: &str = "ALIBABA_CLOUD_OIDC_TOKEN_FILE";
+/// STS host without a scheme.
+pub const STS_ENDPOINT: &str = "ALIBABA_CLOUD_STS_ENDPOINT";
+/// Region whose STS endpoint is used.
+pub const STS_REGION: &str = "ALIBABA_CLOUD_STS_REGION";
+/// `true`: use the endpoint inside the VPC.
+pub const VPC_ENDPOINT_ENABLED: &str = "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED";
