@@ -18,6 +18,7 @@
 
 pub mod contract;
 pub mod secret;
+pub mod sts;
 pub mod world;
 
 #[cfg(feature = "operator")]

@@ -3,8 +3,16 @@
 //! The documentation of each field is what `kubectl explain` prints, so it is written for the
 //! person who fills the field in.
 
-pub mod spec;
-pub mod status;
+#[expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct inside a private block"
+)]
+mod spec;
+#[expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct inside a private block"
+)]
+mod status;
 
 pub use spec::{
     AlibabaRoleBinding, AlibabaRoleBindingSpec, AssumeStep, DeletionPolicy, Fallback, FallbackType,

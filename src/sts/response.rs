@@ -1,0 +1,204 @@
+//! Answers of STS, read strictly: what is incomplete or already over is an error.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::error::{Error, Refusal};
+use crate::secret::SecretText;
+
+/// Credentials that end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemporaryCredentials {
+    /// Access key id, `STS.…`; not a secret.
+    pub access_key_id: String,
+    /// Secret of the access key.
+    pub access_key_secret: SecretText,
+    /// Security token that belongs to the pair.
+    pub security_token: SecretText,
+    /// When they end.
+    pub expiration: DateTime<Utc>,
+}
+
+/// A successful exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The credentials.
+    pub credentials: TemporaryCredentials,
+    /// ARN of the session with its name.
+    pub assumed_role_arn: String,
+    /// STS's id of the request.
+    pub request_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Success {
+    #[serde(default)]
+    request_id: String,
+    credentials: Option<RawCredentials>,
+    assumed_role_user: Option<AssumedRoleUser>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawCredentials {
+    #[serde(default)]
+    access_key_id: String,
+    access_key_secret: Option<SecretText>,
+    security_token: Option<SecretText>,
+    #[serde(default)]
+    expiration: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AssumedRoleUser {
+    #[serde(default)]
+    arn: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failure {
+    code: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    request_id: String,
+}
+
+/// Reads an answer.
+pub(super) fn parse(
+    host: &str,
+    status: StatusCode,
+    body: &Bytes,
+    now: DateTime<Utc>,
+) -> Result<Issued, Error> {
+    let malformed = |problem: String| Error::Malformed {
+        host: host.to_owned(),
+        status,
+        problem,
+    };
+    if status != StatusCode::OK {
+        let failure: Failure = serde_json::from_slice(body)
+            .map_err(|_| malformed("the body is no STS error; is this host STS?".to_owned()))?;
+        return Err(Error::Refused(Refusal {
+            status,
+            code: cut(&failure.code, 100),
+            message: cut(&failure.message, 500),
+            request_id: cut(&failure.request_id, 100),
+        }));
+    }
+    // serde_json's own message may quote the input, so only its position is passed on.
+    let success: Success = serde_json::from_slice(body).map_err(|error| {
+        malformed(format!(
+            "no JSON of that shape at line {} column {}",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    let missing = |field: &str| malformed(format!("{field} is missing"));
+    let raw = success.credentials.ok_or_else(|| missing("Credentials"))?;
+    if raw.access_key_id.is_empty() {
+        return Err(missing("Credentials.AccessKeyId"));
+    }
+    let present = |value: Option<SecretText>, field| {
+        value
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| missing(field))
+    };
+    let access_key_secret = present(raw.access_key_secret, "Credentials.AccessKeySecret")?;
+    let security_token = present(raw.security_token, "Credentials.SecurityToken")?;
+    let expiration = DateTime::parse_from_rfc3339(&raw.expiration)
+        .map_err(|_| malformed("Credentials.Expiration is no time".to_owned()))?
+        .with_timezone(&Utc);
+    if expiration <= now {
+        return Err(malformed(format!(
+            "the credentials ended at {expiration}, before they arrived; check this machine's clock"
+        )));
+    }
+    Ok(Issued {
+        credentials: TemporaryCredentials {
+            access_key_id: raw.access_key_id,
+            access_key_secret,
+            security_token,
+            expiration,
+        },
+        assumed_role_arn: success
+            .assumed_role_user
+            .map(|user| user.arn)
+            .unwrap_or_default(),
+        request_id: success.request_id,
+    })
+}
+
+/// Bounds a text of the other side and takes control characters out: it ends in logs and statuses.
+fn cut(text: &str, limit: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(limit)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"RequestId":"R","AssumedRoleUser":{"Arn":"acs:ram::1:role/app/s"},"Credentials":{"AccessKeyId":"STS.N","AccessKeySecret":"sk-1","SecurityToken":"st-1","Expiration":"2026-01-02T04:00:00Z"}}"#;
+
+    fn parse_ok(body: &str) -> Result<Issued, Error> {
+        let now = "2026-01-02T03:00:00Z".parse().unwrap();
+        parse(
+            "sts.aliyuncs.com",
+            StatusCode::OK,
+            &Bytes::from(body.to_owned()),
+            now,
+        )
+    }
+
+    #[test]
+    fn a_complete_answer_is_read() {
+        let issued = parse_ok(GOOD).unwrap();
+        assert_eq!(issued.credentials.access_key_id, "STS.N");
+        assert_eq!(issued.credentials.security_token.expose(), "st-1");
+        assert_eq!(issued.assumed_role_arn, "acs:ram::1:role/app/s");
+    }
+
+    #[test]
+    fn incomplete_answers_are_errors_without_their_content() {
+        for body in [
+            GOOD.replace("sk-1", ""),
+            GOOD.replace(r#""SecurityToken":"st-1","#, ""),
+            GOOD.replace("2026-01-02T04:00:00Z", "soon"),
+            GOOD.replace("2026-01-02T04", "2026-01-02T02"),
+            GOOD.replace("Credentials", "Other"),
+            GOOD[..GOOD.len() - 3].to_owned(),
+            "<html>sk-1</html>".to_owned(),
+        ] {
+            let error = parse_ok(&body).unwrap_err().to_string();
+            assert!(error.contains("sts.aliyuncs.com"), "{error}");
+            assert!(
+                !error.contains("sk-1") && !error.contains("st-1"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_message_and_request_id() {
+        let body = Bytes::from_static(
+            br#"{"RequestId":"R1","HostId":"sts","Code":"EntityNotExist.Role","Message":"The role\nnot exists","Recommend":"x"}"#,
+        );
+        let error = parse("sts", StatusCode::NOT_FOUND, &body, DateTime::UNIX_EPOCH).unwrap_err();
+        let Error::Refused(refusal) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (refusal.code.as_str(), refusal.request_id.as_str()),
+            ("EntityNotExist.Role", "R1")
+        );
+        assert_eq!(refusal.message, "The rolenot exists");
+    }
+}
