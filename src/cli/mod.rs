@@ -1,1 +1,65 @@
-//! cli
+//! The command line: one file a command. Only this room and `main` print.
+
+mod controller;
+mod crd;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::logs;
+
+/// Pod identity for Alibaba Cloud on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "rrsa", version, about, long_about = None, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Turn AlibabaRoleBinding objects into Secrets with fresh credentials.
+    Controller(controller::Args),
+    /// Print the custom resource definition as YAML.
+    Crd(crd::Args),
+}
+
+/// Logging flags of the commands that serve.
+#[derive(Debug, clap::Args)]
+struct LogArgs {
+    /// What is logged: a level, or directives such as "info,rrsa=debug".
+    #[arg(long = "log", env = "RRSA_LOG", default_value = "info", value_name = "FILTER")]
+    filter: String,
+    /// Shape of a log line.
+    #[arg(long = "log-format", env = "RRSA_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    format: logs::Format,
+}
+
+impl LogArgs {
+    fn start(&self) -> anyhow::Result<()> {
+        logs::start(&self.filter, self.format)
+    }
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    /// What went wrong, for a person to read.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Controller(args) => args.run(),
+            Command::Crd(args) => args.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::status::AlibabaRoleBindingStatus;
 
 /// Grammar of a role ARN for the API server; `contract::arn` checks it again.
-const ROLE_ARN: &str = r"^acs:ram::[0-9]{1,32}:role/[A-Za-z0-9._/-]{1,256}$";
+const ROLE_ARN: &str = r"^acs:ram::[0-9]+:role/[A-Za-z0-9._/-]+$";
 const ROLE_NAME: &str = r"^[A-Za-z0-9._-]{1,64}$";
-const PROVIDER_ARN: &str = r"^acs:ram::[0-9]{1,32}:oidc-provider/[A-Za-z0-9._-]{1,128}$";
+const PROVIDER_ARN: &str = r"^acs:ram::[0-9]+:oidc-provider/[A-Za-z0-9._-]+$";
 const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const SESSION_NAME: &str = r"^[A-Za-z0-9.@_-]{2,64}$";
-const EXTERNAL_ID: &str = r"^[A-Za-z0-9=,.@:/_-]{2,1224}$";
+const EXTERNAL_ID: &str = r"^[A-Za-z0-9=,.@:/_-]+$";
 const REGION: &str = r"^[a-z0-9-]{1,64}$";
 const HOST_AND_PORT: &str = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$";
 
