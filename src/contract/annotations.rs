@@ -48,6 +48,3 @@ pub mod secret {
     /// The value of [`super::REFRESH_REQUESTED_AT`] that this refresh answered.
     pub const REFRESH_ANSWERED: &str = "rrsa.io/refresh-answered";
 }
-
-/// Suffixes of label and annotation keys that a tenant may not set on the Secret through a binding.
-pub const RESERVED_DOMAINS: [&str; 3] = ["rrsa.io", "kubernetes.io", "k8s.io"];

@@ -1,0 +1,215 @@
+//! What stands in the Secret: the keys of each format, and the template. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::reason::{Problem, Reason};
+use super::template;
+use super::wanted::{Wanted, hex};
+use crate::api::v1alpha1::Format;
+use crate::contract::{CREDENTIALS_MOUNT_PATH, env, secret_keys};
+use crate::secret::SecretText;
+use crate::sts::TemporaryCredentials;
+
+/// Keys and values of a Secret.
+pub type Content = BTreeMap<String, SecretText>;
+
+/// Longest content of a Secret; etcd takes 1 MiB for the whole object.
+const MAX_CONTENT: usize = 512 * 1024;
+
+/// The keys that a format writes.
+#[must_use]
+pub const fn keys_of(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Env => &[
+            env::ACCESS_KEY_ID,
+            env::ACCESS_KEY_SECRET,
+            env::SECURITY_TOKEN,
+            env::CREDENTIALS_EXPIRATION,
+        ],
+        Format::Ini => &[secret_keys::INI],
+        Format::Cli => &[secret_keys::CLI],
+        Format::Json => &[secret_keys::JSON],
+    }
+}
+
+/// A time as every SDK reads it: whole seconds, UTC, `Z`.
+#[must_use]
+pub fn timestamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Renders everything the binding asks for.
+///
+/// # Errors
+/// A template that fails, naming key and line, or a content that is too long.
+pub fn render(wanted: &Wanted, credentials: &TemporaryCredentials) -> Result<Content, Problem> {
+    let mut content = Content::new();
+    for format in &wanted.formats {
+        match format {
+            Format::Env => content.extend(environment(credentials)),
+            Format::Ini => insert(&mut content, secret_keys::INI, ini(credentials)),
+            Format::Cli => insert(&mut content, secret_keys::CLI, cli_profile(&wanted.region)),
+            Format::Json => insert(&mut content, secret_keys::JSON, credentials_json(credentials)),
+        }
+    }
+    content.extend(template::render(wanted, credentials)?);
+    let size: usize = content.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
+    if size > MAX_CONTENT {
+        return Err(Problem::new(
+            Reason::TemplateFailed,
+            format!("the Secret would have {size} bytes; at most {MAX_CONTENT} are possible"),
+        ));
+    }
+    Ok(content)
+}
+
+/// SHA-256 (hex) over keys and values, by which a foreign edit is told from a touch.
+#[must_use]
+pub fn hash<'a>(content: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hasher = Sha256::new();
+    for (key, value) in content {
+        // Lengths keep the boundary between key and value unambiguous.
+        hasher.update((key.len() as u64).to_be_bytes());
+        hasher.update(key.as_bytes());
+        hasher.update((value.len() as u64).to_be_bytes());
+        hasher.update(value);
+    }
+    hex(&hasher.finalize())
+}
+
+fn insert(content: &mut Content, key: &str, value: String) {
+    content.insert(key.to_owned(), SecretText::new(value));
+}
+
+fn environment(credentials: &TemporaryCredentials) -> Content {
+    let mut content = Content::new();
+    content.insert(env::ACCESS_KEY_ID.to_owned(), credentials.access_key_id.as_str().into());
+    content.insert(env::ACCESS_KEY_SECRET.to_owned(), credentials.access_key_secret.clone());
+    content.insert(env::SECURITY_TOKEN.to_owned(), credentials.security_token.clone());
+    insert(&mut content, env::CREDENTIALS_EXPIRATION, timestamp(credentials.expiration));
+    content
+}
+
+fn ini(credentials: &TemporaryCredentials) -> String {
+    let mut text = String::from("[default]\nenable = true\ntype = sts\n");
+    let _ = writeln!(text, "access_key_id = {}", credentials.access_key_id);
+    let _ = writeln!(text, "access_key_secret = {}", credentials.access_key_secret.expose());
+    let _ = writeln!(text, "security_token = {}", credentials.security_token.expose());
+    let _ = writeln!(text, "expiration = {}", timestamp(credentials.expiration));
+    text
+}
+
+/// A profile that asks `credentials.json` anew each time, so that clients follow refreshes; the
+/// keys themselves would be read once and outlive their session.
+fn cli_profile(region: &str) -> String {
+    json!({
+        "current": "default",
+        "profiles": [{
+            "name": "default",
+            "mode": "External",
+            "process_command": format!("cat {CREDENTIALS_MOUNT_PATH}/{}", secret_keys::JSON),
+            "region_id": region,
+            "output_format": "json",
+            "language": "en",
+        }],
+        "meta_path": "",
+    })
+    .to_string()
+}
+
+/// What an `External` profile's command prints, and the names of a credentials URI beside it.
+fn credentials_json(credentials: &TemporaryCredentials) -> String {
+    let secret = credentials.access_key_secret.expose();
+    let token = credentials.security_token.expose();
+    let expiration = timestamp(credentials.expiration);
+    json!({
+        "mode": "StsToken",
+        "access_key_id": credentials.access_key_id,
+        "access_key_secret": secret,
+        "sts_token": token,
+        "expiration": expiration,
+        "Code": "Success",
+        "AccessKeyId": credentials.access_key_id,
+        "AccessKeySecret": secret,
+        "SecurityToken": token,
+        "Expiration": expiration,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::controller::wanted::TokenFrom;
+    use std::time::Duration;
+
+    pub(in crate::controller) fn wanted() -> Wanted {
+        Wanted {
+            namespace: "team-a".to_owned(),
+            role_arn: "acs:ram::1:role/app".parse().unwrap(),
+            provider_arn: "acs:ram::1:oidc-provider/p".parse().unwrap(),
+            token: TokenFrom::ServiceAccount("app".to_owned()),
+            endpoint: "sts.aliyuncs.com".parse().unwrap(),
+            region: "cn-hangzhou".to_owned(),
+            session_name: "team-a.app".to_owned(),
+            duration: Duration::from_hours(1),
+            policy: None,
+            secret_name: "app-credentials".to_owned(),
+            formats: Format::ALL.into_iter().collect(),
+            template: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    pub(in crate::controller) fn credentials() -> TemporaryCredentials {
+        TemporaryCredentials {
+            access_key_id: "STS.NTest".to_owned(),
+            access_key_secret: "sk-value".into(),
+            security_token: "st-value".into(),
+            expiration: "2026-01-02T04:00:00Z".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn each_format_writes_its_keys() {
+        for format in Format::ALL {
+            let wanted = Wanted { formats: [format].into(), ..wanted() };
+            let content = render(&wanted, &credentials()).unwrap();
+            let mut keys = keys_of(format).to_vec();
+            keys.sort_unstable();
+            assert_eq!(content.keys().map(String::as_str).collect::<Vec<_>>(), keys);
+            assert_eq!(wanted.keys().into_iter().collect::<Vec<_>>(), keys);
+        }
+    }
+
+    #[test]
+    fn the_json_serves_external_profiles_and_credentials_uris() {
+        let content = render(&wanted(), &credentials()).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(content[secret_keys::JSON].expose()).unwrap();
+        assert_eq!(value["sts_token"], "st-value");
+        assert_eq!(value["SecurityToken"], "st-value");
+        assert_eq!(value["Expiration"], "2026-01-02T04:00:00Z");
+    }
+
+    #[test]
+    fn the_profile_holds_no_key_and_reads_the_mounted_file() {
+        let content = render(&wanted(), &credentials()).unwrap();
+        let profile = content[secret_keys::CLI].expose();
+        assert!(!profile.contains("sk-value") && !profile.contains("STS.NTest"));
+        assert!(profile.contains("cat /var/run/secrets/rrsa.io/credentials/credentials.json"));
+    }
+
+    #[test]
+    fn the_hash_sees_boundaries() {
+        let hash_of = |pairs: &[(&str, &str)]| hash(pairs.iter().map(|(k, v)| (*k, v.as_bytes())));
+        assert_ne!(hash_of(&[("a", "bc")]), hash_of(&[("ab", "c")]));
+        assert_ne!(hash_of(&[("a", "b")]), hash_of(&[("a", "b"), ("c", "")]));
+    }
+}

@@ -1,0 +1,229 @@
+//! What the controller remembers of each of its Secrets: a few facts from a metadata-only watch,
+//! never a value.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+
+use crate::contract::FIELD_MANAGER;
+use crate::contract::annotations::secret as keys;
+
+/// Facts about one Secret that carries our label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFacts {
+    /// UID of the Secret.
+    pub uid: String,
+    /// Its version, as a precondition of the next write.
+    pub resource_version: String,
+    /// UID of its controller, if it has one.
+    pub owner_uid: Option<String>,
+    /// Name of its controller.
+    pub owner_name: Option<String>,
+    /// When the credentials in it were issued.
+    pub issued_at: Option<DateTime<Utc>>,
+    /// When they end.
+    pub expiration: Option<DateTime<Utc>>,
+    /// What they were made from.
+    pub inputs_hash: Option<String>,
+    /// What its data was when it was written.
+    pub data_hash: Option<String>,
+    /// The refresh request that was answered last.
+    pub refresh_answered: Option<String>,
+    /// Whether somebody but us has written data.
+    pub foreign_data: bool,
+    /// How many data keys are ours alone.
+    pub own_keys: usize,
+}
+
+impl SecretFacts {
+    /// Reads the facts off the metadata. `None` for an object without identity.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        let owner = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|reference| reference.controller == Some(true));
+        let annotation = |key: &str| meta.annotations.as_ref()?.get(key).cloned();
+        let time = |key: &str| {
+            DateTime::parse_from_rfc3339(&annotation(key)?).ok().map(|t| t.with_timezone(&Utc))
+        };
+        let (own_keys, foreign_data) = data_owners(meta.managed_fields.as_deref().unwrap_or(&[]));
+        Some(Self {
+            uid: meta.uid.clone()?,
+            resource_version: meta.resource_version.clone()?,
+            owner_uid: owner.map(|reference| reference.uid.clone()),
+            owner_name: owner.map(|reference| reference.name.clone()),
+            issued_at: time(keys::ISSUED_AT),
+            expiration: time(keys::EXPIRATION),
+            inputs_hash: annotation(keys::INPUTS_HASH),
+            data_hash: annotation(keys::DATA_HASH),
+            refresh_answered: annotation(keys::REFRESH_ANSWERED),
+            foreign_data,
+            own_keys,
+        })
+    }
+}
+
+/// Counts our data keys and tells whether others wrote data too. A key that somebody removed is
+/// missing from our count; one that somebody changed is in theirs.
+fn data_owners(entries: &[ManagedFieldsEntry]) -> (usize, bool) {
+    let mut own: Vec<&String> = Vec::new();
+    let mut foreign = false;
+    for entry in entries {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:data"));
+        let Some(fields) = fields.and_then(serde_json::Value::as_object) else { continue };
+        if entry.manager.as_deref() == Some(FIELD_MANAGER) {
+            own.extend(fields.keys().filter(|key| key.starts_with("f:")));
+        } else {
+            foreign = true;
+        }
+    }
+    own.sort_unstable();
+    own.dedup();
+    (own.len(), foreign)
+}
+
+type Key = (String, String);
+
+/// The facts of all our Secrets, fed by the watch and by our own writes.
+#[derive(Debug, Default)]
+pub struct SecretIndex {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    facts: BTreeMap<Key, SecretFacts>,
+    /// Names seen since a re-list began, while one is under way.
+    relist: Option<HashMap<Key, ()>>,
+}
+
+impl SecretIndex {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held cannot leave the map half-written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The facts of one Secret.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<SecretFacts> {
+        self.state().facts.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Names of the Secrets of a namespace that the binding of this UID controls.
+    #[must_use]
+    pub fn owned_by(&self, namespace: &str, owner_uid: &str) -> Vec<(String, SecretFacts)> {
+        self.state()
+            .facts
+            .range((namespace.to_owned(), String::new())..)
+            .take_while(|((ns, _), _)| ns == namespace)
+            .filter(|(_, facts)| facts.owner_uid.as_deref() == Some(owner_uid))
+            .map(|((_, name), facts)| (name.clone(), facts.clone()))
+            .collect()
+    }
+
+    /// Takes in what the watch or one of our writes showed; what is older than what is known is
+    /// ignored.
+    pub fn put(&self, namespace: &str, name: &str, facts: SecretFacts) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut state = self.state();
+        if let Some(seen) = &mut state.relist {
+            seen.insert(key.clone(), ());
+        }
+        let known = state.facts.get(&key);
+        if known.is_none_or(|known| !is_older(&facts.resource_version, &known.resource_version)) {
+            state.facts.insert(key, facts);
+        }
+    }
+
+    /// The Secret of this UID is gone.
+    pub fn remove(&self, namespace: &str, name: &str, uid: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut state = self.state();
+        if state.facts.get(&key).is_some_and(|facts| facts.uid == uid) {
+            state.facts.remove(&key);
+        }
+    }
+
+    /// A list of everything begins: what it does not name is gone when it ends.
+    pub fn begin_relist(&self) {
+        self.state().relist = Some(HashMap::new());
+    }
+
+    /// The list is complete. Returns what turned out to be gone.
+    pub fn end_relist(&self) -> Vec<Key> {
+        let mut state = self.state();
+        let Some(seen) = state.relist.take() else { return Vec::new() };
+        let gone: Vec<Key> =
+            state.facts.keys().filter(|key| !seen.contains_key(*key)).cloned().collect();
+        for key in &gone {
+            state.facts.remove(key);
+        }
+        gone
+    }
+}
+
+/// Whether resource version `a` is older than `b`. They are numbers of one sequence (documented
+/// as comparable since Kubernetes 1.35, and true of etcd before); anything else counts as newer.
+#[must_use]
+pub fn is_older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
+    use serde_json::json;
+
+    fn facts(version: &str) -> SecretFacts {
+        let meta: ObjectMeta =
+            serde_json::from_value(json!({"uid": "u", "resourceVersion": version})).unwrap();
+        SecretFacts::of(&meta).unwrap()
+    }
+
+    fn entry(manager: &str, keys: &[&str]) -> ManagedFieldsEntry {
+        let fields: serde_json::Map<_, _> =
+            keys.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+        ManagedFieldsEntry {
+            manager: Some(manager.to_owned()),
+            fields_v1: Some(FieldsV1(json!({"f:data": fields}))),
+            ..ManagedFieldsEntry::default()
+        }
+    }
+
+    #[test]
+    fn foreign_writers_of_data_are_noticed() {
+        assert_eq!(data_owners(&[entry("rrsa", &["a", "b"]), entry("rrsa", &["a"])]), (2, false));
+        assert_eq!(data_owners(&[entry("rrsa", &["a"]), entry("kubectl-edit", &["b"])]), (1, true));
+    }
+
+    #[test]
+    fn an_older_event_does_not_undo_our_own_write() {
+        let index = SecretIndex::default();
+        index.put("ns", "a", facts("10"));
+        index.put("ns", "a", facts("9"));
+        assert_eq!(index.get("ns", "a").unwrap().resource_version, "10");
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone() {
+        let index = SecretIndex::default();
+        index.put("ns", "a", facts("1"));
+        index.begin_relist();
+        index.put("ns", "b", facts("2"));
+        assert_eq!(index.end_relist(), vec![("ns".to_owned(), "a".to_owned())]);
+        assert!(index.get("ns", "a").is_none() && index.get("ns", "b").is_some());
+    }
+
+    #[test]
+    fn the_deletion_of_a_predecessor_does_not_hide_its_successor() {
+        let index = SecretIndex::default();
+        index.put("ns", "a", facts("1"));
+        index.remove("ns", "a", "another uid");
+        assert!(index.get("ns", "a").is_some());
+    }
+}
