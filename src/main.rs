@@ -7,7 +7,10 @@ use clap::Parser;
 #[expect(clippy::print_stderr, reason = "the last word of a failed command")]
 fn main() -> ExitCode {
     // One TLS provider for the whole process, before anything can open a connection.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("rrsa: a TLS provider is installed already");
         return ExitCode::FAILURE;
     }

@@ -2,6 +2,7 @@
 
 mod controller;
 mod crd;
+mod operator;
 
 use clap::{Parser, Subcommand};
 
@@ -27,10 +28,20 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct LogArgs {
     /// What is logged: a level, or directives such as "info,rrsa=debug".
-    #[arg(long = "log", env = "RRSA_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long = "log",
+        env = "RRSA_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     filter: String,
     /// Shape of a log line.
-    #[arg(long = "log-format", env = "RRSA_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long = "log-format",
+        env = "RRSA_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     format: logs::Format,
 }
 

@@ -54,11 +54,18 @@ pub fn render(wanted: &Wanted, credentials: &TemporaryCredentials) -> Result<Con
             Format::Env => content.extend(environment(credentials)),
             Format::Ini => insert(&mut content, secret_keys::INI, ini(credentials)),
             Format::Cli => insert(&mut content, secret_keys::CLI, cli_profile(&wanted.region)),
-            Format::Json => insert(&mut content, secret_keys::JSON, credentials_json(credentials)),
+            Format::Json => insert(
+                &mut content,
+                secret_keys::JSON,
+                credentials_json(credentials),
+            ),
         }
     }
     content.extend(template::render(wanted, credentials)?);
-    let size: usize = content.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
+    let size: usize = content
+        .iter()
+        .map(|(key, value)| key.len() + value.expose().len())
+        .sum();
     if size > MAX_CONTENT {
         return Err(Problem::new(
             Reason::TemplateFailed,
@@ -88,18 +95,39 @@ fn insert(content: &mut Content, key: &str, value: String) {
 
 fn environment(credentials: &TemporaryCredentials) -> Content {
     let mut content = Content::new();
-    content.insert(env::ACCESS_KEY_ID.to_owned(), credentials.access_key_id.as_str().into());
-    content.insert(env::ACCESS_KEY_SECRET.to_owned(), credentials.access_key_secret.clone());
-    content.insert(env::SECURITY_TOKEN.to_owned(), credentials.security_token.clone());
-    insert(&mut content, env::CREDENTIALS_EXPIRATION, timestamp(credentials.expiration));
+    content.insert(
+        env::ACCESS_KEY_ID.to_owned(),
+        credentials.access_key_id.as_str().into(),
+    );
+    content.insert(
+        env::ACCESS_KEY_SECRET.to_owned(),
+        credentials.access_key_secret.clone(),
+    );
+    content.insert(
+        env::SECURITY_TOKEN.to_owned(),
+        credentials.security_token.clone(),
+    );
+    insert(
+        &mut content,
+        env::CREDENTIALS_EXPIRATION,
+        timestamp(credentials.expiration),
+    );
     content
 }
 
 fn ini(credentials: &TemporaryCredentials) -> String {
     let mut text = String::from("[default]\nenable = true\ntype = sts\n");
     let _ = writeln!(text, "access_key_id = {}", credentials.access_key_id);
-    let _ = writeln!(text, "access_key_secret = {}", credentials.access_key_secret.expose());
-    let _ = writeln!(text, "security_token = {}", credentials.security_token.expose());
+    let _ = writeln!(
+        text,
+        "access_key_secret = {}",
+        credentials.access_key_secret.expose()
+    );
+    let _ = writeln!(
+        text,
+        "security_token = {}",
+        credentials.security_token.expose()
+    );
     let _ = writeln!(text, "expiration = {}", timestamp(credentials.expiration));
     text
 }
@@ -179,7 +207,10 @@ pub(super) mod tests {
     #[test]
     fn each_format_writes_its_keys() {
         for format in Format::ALL {
-            let wanted = Wanted { formats: [format].into(), ..wanted() };
+            let wanted = Wanted {
+                formats: [format].into(),
+                ..wanted()
+            };
             let content = render(&wanted, &credentials()).unwrap();
             let mut keys = keys_of(format).to_vec();
             keys.sort_unstable();

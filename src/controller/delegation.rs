@@ -13,7 +13,9 @@ pub fn permission<'a>(
     entries.iter().find(|entry| {
         entry.namespaces.iter().any(|glob| matches(glob, namespace))
             && !chain.is_empty()
-            && chain.iter().all(|role| entry.roles.iter().any(|glob| matches(glob, role.as_str())))
+            && chain
+                .iter()
+                .all(|role| entry.roles.iter().any(|glob| matches(glob, role.as_str())))
     })
 }
 

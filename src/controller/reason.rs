@@ -73,9 +73,15 @@ pub struct Retry {
 }
 
 /// A fault of the moment: repeated soon.
-const TRANSIENT: Retry = Retry { first: Duration::from_secs(2), cap: Duration::from_mins(2) };
+const TRANSIENT: Retry = Retry {
+    first: Duration::from_secs(2),
+    cap: Duration::from_mins(2),
+};
 /// Somebody must change something outside the cluster; nothing tells us when.
-const WAITS_FOR_USER: Retry = Retry { first: Duration::from_secs(5), cap: Duration::from_mins(5) };
+const WAITS_FOR_USER: Retry = Retry {
+    first: Duration::from_secs(5),
+    cap: Duration::from_mins(5),
+};
 
 impl Reason {
     /// The word in conditions and events.
@@ -173,7 +179,9 @@ impl Reason {
             Self::SessionRefused => {
                 "Correct spec.session: the duration must not exceed the role's maximum session duration, and the policy must be legal."
             }
-            Self::StsRefused => "See the code and the message; the request id helps in a support ticket.",
+            Self::StsRefused => {
+                "See the code and the message; the request id helps in a support ticket."
+            }
         }
     }
 

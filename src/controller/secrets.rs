@@ -1,7 +1,7 @@
 //! What the controller remembers of each of its Secrets: a few facts from a metadata-only watch,
 //! never a value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -48,7 +48,9 @@ impl SecretFacts {
             .find(|reference| reference.controller == Some(true));
         let annotation = |key: &str| meta.annotations.as_ref()?.get(key).cloned();
         let time = |key: &str| {
-            DateTime::parse_from_rfc3339(&annotation(key)?).ok().map(|t| t.with_timezone(&Utc))
+            DateTime::parse_from_rfc3339(&annotation(key)?)
+                .ok()
+                .map(|t| t.with_timezone(&Utc))
         };
         let (own_keys, foreign_data) = data_owners(meta.managed_fields.as_deref().unwrap_or(&[]));
         Some(Self {
@@ -73,8 +75,13 @@ fn data_owners(entries: &[ManagedFieldsEntry]) -> (usize, bool) {
     let mut own: Vec<&String> = Vec::new();
     let mut foreign = false;
     for entry in entries {
-        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:data"));
-        let Some(fields) = fields.and_then(serde_json::Value::as_object) else { continue };
+        let fields = entry
+            .fields_v1
+            .as_ref()
+            .and_then(|fields| fields.0.get("f:data"));
+        let Some(fields) = fields.and_then(serde_json::Value::as_object) else {
+            continue;
+        };
         if entry.manager.as_deref() == Some(FIELD_MANAGER) {
             own.extend(fields.keys().filter(|key| key.starts_with("f:")));
         } else {
@@ -98,7 +105,7 @@ pub struct SecretIndex {
 struct State {
     facts: BTreeMap<Key, SecretFacts>,
     /// Names seen since a re-list began, while one is under way.
-    relist: Option<HashMap<Key, ()>>,
+    relist: Option<HashSet<Key>>,
 }
 
 impl SecretIndex {
@@ -110,7 +117,10 @@ impl SecretIndex {
     /// The facts of one Secret.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<SecretFacts> {
-        self.state().facts.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.state()
+            .facts
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// Names of the Secrets of a namespace that the binding of this UID controls.
@@ -131,7 +141,7 @@ impl SecretIndex {
         let key = (namespace.to_owned(), name.to_owned());
         let mut state = self.state();
         if let Some(seen) = &mut state.relist {
-            seen.insert(key.clone(), ());
+            seen.insert(key.clone());
         }
         let known = state.facts.get(&key);
         if known.is_none_or(|known| !is_older(&facts.resource_version, &known.resource_version)) {
@@ -150,19 +160,20 @@ impl SecretIndex {
 
     /// A list of everything begins: what it does not name is gone when it ends.
     pub fn begin_relist(&self) {
-        self.state().relist = Some(HashMap::new());
+        self.state().relist = Some(HashSet::new());
     }
 
-    /// The list is complete. Returns what turned out to be gone.
-    pub fn end_relist(&self) -> Vec<Key> {
+    /// The list is complete. Returns what turned out to be gone, with its namespace.
+    pub fn end_relist(&self) -> Vec<(String, SecretFacts)> {
         let mut state = self.state();
-        let Some(seen) = state.relist.take() else { return Vec::new() };
-        let gone: Vec<Key> =
-            state.facts.keys().filter(|key| !seen.contains_key(*key)).cloned().collect();
-        for key in &gone {
-            state.facts.remove(key);
-        }
-        gone
+        let Some(seen) = state.relist.take() else {
+            return Vec::new();
+        };
+        state
+            .facts
+            .extract_if(.., |key, _| !seen.contains(key))
+            .map(|((namespace, _), facts)| (namespace, facts))
+            .collect()
     }
 }
 
@@ -186,8 +197,10 @@ mod tests {
     }
 
     fn entry(manager: &str, keys: &[&str]) -> ManagedFieldsEntry {
-        let fields: serde_json::Map<_, _> =
-            keys.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+        let fields: serde_json::Map<_, _> = keys
+            .iter()
+            .map(|key| (format!("f:{key}"), json!({})))
+            .collect();
         ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             fields_v1: Some(FieldsV1(json!({"f:data": fields}))),
@@ -197,8 +210,14 @@ mod tests {
 
     #[test]
     fn foreign_writers_of_data_are_noticed() {
-        assert_eq!(data_owners(&[entry("rrsa", &["a", "b"]), entry("rrsa", &["a"])]), (2, false));
-        assert_eq!(data_owners(&[entry("rrsa", &["a"]), entry("kubectl-edit", &["b"])]), (1, true));
+        assert_eq!(
+            data_owners(&[entry("rrsa", &["a", "b"]), entry("rrsa", &["a"])]),
+            (2, false)
+        );
+        assert_eq!(
+            data_owners(&[entry("rrsa", &["a"]), entry("kubectl-edit", &["b"])]),
+            (1, true)
+        );
     }
 
     #[test]
@@ -215,7 +234,7 @@ mod tests {
         index.put("ns", "a", facts("1"));
         index.begin_relist();
         index.put("ns", "b", facts("2"));
-        assert_eq!(index.end_relist(), vec![("ns".to_owned(), "a".to_owned())]);
+        assert_eq!(index.end_relist(), vec![("ns".to_owned(), facts("1"))]);
         assert!(index.get("ns", "a").is_none() && index.get("ns", "b").is_some());
     }
 

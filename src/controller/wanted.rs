@@ -89,10 +89,16 @@ pub fn resolve(
         token,
         endpoint,
         region,
-        session_name: session.name.clone().unwrap_or_else(|| session_name(&namespace, &name)),
+        session_name: session
+            .name
+            .clone()
+            .unwrap_or_else(|| session_name(&namespace, &name)),
         duration: session.duration(),
         policy: checked_policy(&session)?,
-        secret_name: secret.name.clone().unwrap_or_else(|| default_secret_name(&name)),
+        secret_name: secret
+            .name
+            .clone()
+            .unwrap_or_else(|| default_secret_name(&name)),
         formats: formats(&secret),
         template: secret.template,
         labels: secret.labels,
@@ -105,8 +111,14 @@ impl Wanted {
     /// The names of the keys that the Secret will have.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<&str> {
-        let formats = self.formats.iter().flat_map(|format| super::content::keys_of(*format));
-        formats.copied().chain(self.template.keys().map(String::as_str)).collect()
+        let formats = self
+            .formats
+            .iter()
+            .flat_map(|format| super::content::keys_of(*format));
+        formats
+            .copied()
+            .chain(self.template.keys().map(String::as_str))
+            .collect()
     }
 
     /// SHA-256 (hex) of everything that the credentials and the content are made from; with it on
@@ -140,10 +152,12 @@ impl Wanted {
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn refuse_unsupported(spec: &AlibabaRoleBindingSpec) -> Result<(), Problem> {
@@ -164,7 +178,10 @@ fn refuse_unsupported(spec: &AlibabaRoleBindingSpec) -> Result<(), Problem> {
     };
     Err(Problem::new(
         Reason::Unsupported,
-        format!("{field} is not supported by rrsa {}", env!("CARGO_PKG_VERSION")),
+        format!(
+            "{field} is not supported by rrsa {}",
+            env!("CARGO_PKG_VERSION")
+        ),
     ))
 }
 
@@ -190,7 +207,10 @@ fn provider_arn(
 ) -> Result<ProviderArn, Problem> {
     spec.oidc_provider_arn.as_ref().map_or_else(
         || Ok(configuration.oidc_provider_arn.clone()),
-        |arn| arn.parse().map_err(|error| invalid("spec.oidcProviderArn", error)),
+        |arn| {
+            arn.parse()
+                .map_err(|error| invalid("spec.oidcProviderArn", error))
+        },
     )
 }
 
@@ -233,46 +253,72 @@ fn endpoint(
 ) -> Result<(Endpoint, String), Problem> {
     let sts = spec.sts.clone().unwrap_or_default();
     let parse = |field: &str, host: &str| {
-        host.parse::<Endpoint>().map_err(|error| invalid(field, error))
+        host.parse::<Endpoint>()
+            .map_err(|error| invalid(field, error))
     };
     if let Some(host) = &sts.endpoint {
         if !configuration.sts.allowed_hosts.contains(host) {
             return Err(invalid(
                 "spec.sts.endpoint",
-                format!("{host:?} is not among the STS hosts that the operator's configuration allows (sts.allowedHosts)"),
+                format!(
+                    "{host:?} is not among the STS hosts that the operator's configuration allows (sts.allowedHosts)"
+                ),
             ));
         }
-        return Ok((parse("spec.sts.endpoint", host)?, configuration.region.clone()));
+        return Ok((
+            parse("spec.sts.endpoint", host)?,
+            configuration.region.clone(),
+        ));
     }
     if sts.region.is_none() && sts.network.is_none() {
         if let Some(host) = &configuration.sts.endpoint {
-            return Ok((parse("sts.endpoint of the configuration", host)?, configuration.region.clone()));
+            return Ok((
+                parse("sts.endpoint of the configuration", host)?,
+                configuration.region.clone(),
+            ));
         }
     }
     let region = sts.region.unwrap_or_else(|| configuration.region.clone());
     if !sts_hosts::is_known(&region, &configuration.sts.extra_regions) {
-        return Err(invalid("spec.sts.region", format!("{region:?} is not a region with STS")));
+        return Err(invalid(
+            "spec.sts.region",
+            format!("{region:?} is not a region with STS"),
+        ));
     }
     let vpc = sts.network.unwrap_or(configuration.network) == Network::Vpc;
-    Ok((parse("spec.sts.region", &sts_hosts::regional(&region, vpc))?, region))
+    Ok((
+        parse("spec.sts.region", &sts_hosts::regional(&region, vpc))?,
+        region,
+    ))
 }
 
 fn checked_policy(session: &Session) -> Result<Option<String>, Problem> {
     if let Some(policy) = &session.policy
         && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(policy)
     {
-        return Err(invalid("spec.session.policy", format!("is no JSON: {error}")));
+        return Err(invalid(
+            "spec.session.policy",
+            format!("is no JSON: {error}"),
+        ));
     }
     let duration = session.duration();
     if !(AssumeRoleWithOidc::MIN_DURATION..=AssumeRoleWithOidc::MAX_DURATION).contains(&duration) {
-        return Err(invalid("spec.session.durationSeconds", "must be 900 to 43200"));
+        return Err(invalid(
+            "spec.session.durationSeconds",
+            "must be 900 to 43200",
+        ));
     }
     Ok(session.policy.clone())
 }
 
 fn formats(secret: &SecretSpec) -> BTreeSet<Format> {
-    let mut formats: BTreeSet<_> =
-        secret.formats.as_deref().unwrap_or(&Format::ALL).iter().copied().collect();
+    let mut formats: BTreeSet<_> = secret
+        .formats
+        .as_deref()
+        .unwrap_or(&Format::ALL)
+        .iter()
+        .copied()
+        .collect();
     // The CLI profile reads credentials.json, so it is nothing without it.
     if formats.contains(&Format::Cli) {
         formats.insert(Format::Json);
@@ -324,7 +370,10 @@ mod tests {
         let mut binding = AlibabaRoleBinding::new(
             "app",
             AlibabaRoleBindingSpec {
-                role: Role { arn: None, name: Some("app".to_owned()) },
+                role: Role {
+                    arn: None,
+                    name: Some("app".to_owned()),
+                },
                 service_account_name: Some("app".to_owned()),
                 oidc_provider_arn: None,
                 token_source: None,
@@ -346,7 +395,10 @@ mod tests {
         let wanted = resolve(&binding("team-a"), &configuration()).unwrap();
         assert_eq!(wanted.role_arn.as_str(), "acs:ram::1:role/app");
         assert_eq!(wanted.provider_arn.as_str(), "acs:ram::1:oidc-provider/p");
-        assert_eq!(wanted.endpoint.to_string(), "sts-vpc.cn-hangzhou.aliyuncs.com");
+        assert_eq!(
+            wanted.endpoint.to_string(),
+            "sts-vpc.cn-hangzhou.aliyuncs.com"
+        );
         assert_eq!(wanted.session_name, "team-a.app");
         assert_eq!(wanted.duration, Duration::from_hours(1));
         assert_eq!(wanted.secret_name, "app-credentials");
@@ -371,8 +423,10 @@ mod tests {
 
     fn with_file(namespace: &str, file: &str) -> AlibabaRoleBinding {
         let mut binding = binding(namespace);
-        binding.spec.token_source =
-            Some(TokenSource { kind: TokenSourceType::File, file: Some(file.to_owned()) });
+        binding.spec.token_source = Some(TokenSource {
+            kind: TokenSourceType::File,
+            file: Some(file.to_owned()),
+        });
         binding
     }
 
@@ -380,7 +434,9 @@ mod tests {
     fn the_operators_token_needs_a_delegation() {
         let configuration = configuration();
         assert_eq!(
-            resolve(&with_file("team-a", "operator"), &configuration).unwrap().token,
+            resolve(&with_file("team-a", "operator"), &configuration)
+                .unwrap()
+                .token,
             TokenFrom::File("operator".to_owned())
         );
         for (namespace, file) in [("team-b", "operator"), ("team-a", "other")] {
@@ -392,8 +448,10 @@ mod tests {
     #[test]
     fn a_delegated_session_is_named_by_the_operator() {
         let mut binding = with_file("team-a", "operator");
-        binding.spec.session =
-            Some(Session { name: Some("someone-else".to_owned()), ..Session::default() });
+        binding.spec.session = Some(Session {
+            name: Some("someone-else".to_owned()),
+            ..Session::default()
+        });
         assert_eq!(
             resolve(&binding, &configuration()).unwrap_err().reason,
             Reason::InvalidSpec
@@ -409,7 +467,10 @@ mod tests {
         let mut binding = binding("team-a");
         binding.spec.sts = Some(sts);
         let resolved = resolve(&binding, &configuration());
-        assert_eq!(resolved.ok().map(|w| w.endpoint.to_string()).as_deref(), host);
+        assert_eq!(
+            resolved.ok().map(|w| w.endpoint.to_string()).as_deref(),
+            host
+        );
     }
 
     #[test]

@@ -1,0 +1,45 @@
+//! What the commands that serve share: the configuration file, the runtime, the signal to stop.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::configuration::Configuration;
+use crate::world::Files;
+
+/// Longest configuration file.
+const MAX_CONFIGURATION: usize = 1024 * 1024;
+
+/// Reads the operator's configuration.
+pub(super) fn configuration(path: &Path, files: &dyn Files) -> anyhow::Result<Configuration> {
+    let bytes = files
+        .read(path, MAX_CONFIGURATION)
+        .with_context(|| format!("configuration file {} cannot be read", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .with_context(|| format!("configuration file {} is no UTF-8 text", path.display()))?;
+    Configuration::parse(&text)
+        .with_context(|| format!("configuration file {} is refused", path.display()))
+}
+
+/// The runtime of a command that serves.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")
+}
+
+/// Completes at the first SIGTERM or SIGINT. Must be called inside the runtime.
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'static>
+{
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+    })
+}

@@ -1,0 +1,625 @@
+//! One pass over one binding: observe, decide, act, report. The only place where the parts meet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::api::{api_problem, within};
+use super::content;
+use super::exchange::{Exchanger, service_account_missing};
+use super::plan::{Cause, Decision, Failing, Memory, Observed, decide};
+use super::reason::{Problem, Reason};
+use super::refresh;
+use super::report::Reporter;
+use super::secrets::{SecretFacts, SecretIndex};
+use super::service_accounts::ServiceAccountIndex;
+use super::status::{View, compose};
+use super::wanted::{TokenFrom, Wanted, resolve};
+use super::write::{Mode, Refresh, WriteError, Writer};
+use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::contract::annotations;
+use crate::sts::Issued;
+use crate::world::Clock;
+
+/// A binding is looked at again at least this often: timers stand still while a machine sleeps,
+/// expiry does not.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// The shortest wait between two looks.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// Everything a pass needs.
+#[derive(Debug)]
+pub struct Context {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Gets credentials.
+    pub exchanger: Exchanger,
+    /// Writes statuses and events.
+    pub reporter: Reporter,
+    /// What is known of our Secrets.
+    pub secrets: Arc<SecretIndex>,
+    /// What is known of `ServiceAccount`s.
+    pub service_accounts: Arc<ServiceAccountIndex>,
+    /// The bindings as the watch shows them.
+    pub bindings: Store<AlibabaRoleBinding>,
+    /// What this process remembers of each binding, by UID.
+    pub memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What a pass came to.
+struct Outcome {
+    wanted: Option<Wanted>,
+    /// Whether the Secret was made from what the spec asks for now.
+    current: bool,
+    /// The binding's own Secret.
+    secret: Option<SecretFacts>,
+    /// When to look again.
+    next: Option<DateTime<Utc>>,
+    issued: Option<Issued>,
+}
+
+impl Context {
+    fn remembered(&self, uid: &str) -> Memory {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.get(uid).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        change(memory.entry(uid.to_owned()).or_default());
+    }
+
+    /// Forgets bindings that are gone.
+    pub(super) fn forget_the_gone(&self) {
+        let alive: std::collections::HashSet<_> = self
+            .bindings
+            .state()
+            .iter()
+            .filter_map(|binding| binding.uid())
+            .collect();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.retain(|uid, _| alive.contains(uid));
+        drop(memory);
+        self.reporter.forget_all_but(&alive);
+    }
+
+    fn writer(&self, namespace: &str) -> Writer {
+        Writer::new(self.exchanger.client.clone(), namespace)
+    }
+
+    /// Whether the binding is still the one that was looked at.
+    fn is_unchanged(&self, binding: &AlibabaRoleBinding) -> bool {
+        self.bindings
+            .get(&ObjectRef::from_obj(binding))
+            .is_some_and(|now| {
+                now.metadata.uid == binding.metadata.uid
+                    && now.metadata.generation == binding.metadata.generation
+                    && now.metadata.deletion_timestamp.is_none()
+            })
+    }
+}
+
+/// Looks at one binding and does what is needed.
+///
+/// # Errors
+/// None: failures end in the status and set the time of the next attempt.
+pub async fn reconcile(
+    binding: Arc<AlibabaRoleBinding>,
+    context: Arc<Context>,
+) -> Result<Action, std::convert::Infallible> {
+    let span = info_span!(
+        "binding",
+        namespace = binding.namespace().unwrap_or_default(),
+        name = binding.name_any()
+    );
+    Ok(pass(&binding, &context).instrument(span).await)
+}
+
+async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
+    let Some(uid) = binding.metadata.uid.as_deref() else {
+        return Action::await_change();
+    };
+    if binding.metadata.deletion_timestamp.is_some() {
+        return Action::await_change();
+    }
+    let Some(outcome) = settle(binding, uid, context).await else {
+        // The change that made the result void has woken the binding already.
+        return Action::requeue(LOOK_AGAIN);
+    };
+    let memory = context.remembered(uid);
+    let now = context.clock.now();
+    let status = compose(&View {
+        now,
+        binding,
+        wanted: outcome.wanted.as_ref(),
+        secret: outcome.secret.as_ref(),
+        current: outcome.current,
+        failing: memory.failing.as_ref(),
+        next: outcome.next,
+        issued: outcome.issued.as_ref().map(|i| {
+            (
+                i.assumed_role_arn.as_str(),
+                i.credentials.access_key_id.as_str(),
+            )
+        }),
+    });
+    context
+        .reporter
+        .report(binding, &status, memory.failing.as_ref())
+        .await;
+    // Expiry is a transition too: the status must say so when it comes.
+    let expiry = outcome
+        .secret
+        .as_ref()
+        .and_then(|s| s.expiration)
+        .filter(|e| *e > now);
+    let wait = [outcome.next, expiry]
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(LOOK_AGAIN, |at| (at - now).to_std().unwrap_or_default());
+    Action::requeue(wait.clamp(SHORTEST, LOOK_AGAIN))
+}
+
+/// Brings the Secret where it should be, and remembers a failure. `None`: the binding changed or
+/// went meanwhile, and there is nothing to say about it.
+async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> Option<Outcome> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let own_secret = |name: &str| {
+        context
+            .secrets
+            .get(&namespace, name)
+            .filter(|secret| secret.owner_uid.as_deref() == Some(uid))
+    };
+    if binding.spec.suspend {
+        context.remember(uid, |memory| memory.failing = None);
+        let wanted = resolve(binding, &context.exchanger.configuration).ok();
+        let secret = wanted
+            .as_ref()
+            .and_then(|wanted| own_secret(&wanted.secret_name));
+        return Some(Outcome {
+            wanted,
+            current: false,
+            secret,
+            next: None,
+            issued: None,
+        });
+    }
+    let wanted = match resolve(binding, &context.exchanger.configuration) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            let secret = binding
+                .status
+                .as_ref()
+                .and_then(|status| status.secret_name.as_deref())
+                .and_then(own_secret);
+            // Only a new spec or configuration can mend this: looking again is no new attempt.
+            let known = context.remembered(uid).failing;
+            if known.is_none_or(|known| known.problem != problem) {
+                remember_failure(context, uid, problem, &generation(binding));
+            }
+            return Some(Outcome {
+                wanted: None,
+                current: false,
+                secret,
+                next: None,
+                issued: None,
+            });
+        }
+    };
+    let result = act(binding, uid, &wanted, context).await;
+    let secret = own_secret(&wanted.secret_name);
+    let (inputs_hash, outcome) = match result {
+        Ok(Acted::Dropped) => return None,
+        Ok(Acted::Settled { hash, next, issued }) => (Some(hash), Ok((Some(next), issued))),
+        Err(Failed { hash, problem }) => (hash, Err(problem)),
+    };
+    let current = secret
+        .as_ref()
+        .is_some_and(|s| s.inputs_hash.is_some() && s.inputs_hash == inputs_hash);
+    let (next, issued) = match outcome {
+        Ok((next, issued)) => (next, issued),
+        Err(problem) => {
+            let hash = inputs_hash.unwrap_or_else(|| generation(binding));
+            (Some(remember_failure(context, uid, problem, &hash)), None)
+        }
+    };
+    Some(Outcome {
+        wanted: Some(wanted),
+        current,
+        secret,
+        next,
+        issued,
+    })
+}
+
+fn generation(binding: &AlibabaRoleBinding) -> String {
+    format!(
+        "generation {}",
+        binding.metadata.generation.unwrap_or_default()
+    )
+}
+
+/// Counts a failure and tells when to try again.
+fn remember_failure(
+    context: &Context,
+    uid: &str,
+    problem: Problem,
+    inputs_hash: &str,
+) -> DateTime<Utc> {
+    let now = context.clock.now();
+    let before = context.remembered(uid).failing.filter(|failing| {
+        failing.inputs_hash == inputs_hash && failing.problem.reason == problem.reason
+    });
+    // A look while the wait is on is not another attempt.
+    if let Some(before) = &before
+        && now < before.not_before
+    {
+        return before.not_before;
+    }
+    let count = before
+        .as_ref()
+        .map_or(1, |before| before.count.saturating_add(1));
+    let since = before.map_or(now, |before| before.since);
+    let not_before = now + refresh::backoff(problem.reason.retry(), count, uid);
+    warn!(
+        reason = problem.reason.as_str(),
+        code = problem.code,
+        count,
+        "{}",
+        problem.message
+    );
+    let failing = Failing {
+        problem,
+        count,
+        since,
+        not_before,
+        inputs_hash: inputs_hash.to_owned(),
+    };
+    context.remember(uid, |memory| memory.failing = Some(failing));
+    not_before
+}
+
+/// A failure, with the hash of the inputs where it was known already.
+struct Failed {
+    hash: Option<String>,
+    problem: Problem,
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self {
+            hash: None,
+            problem,
+        }
+    }
+}
+
+/// What acting came to.
+enum Acted {
+    /// The Secret is as it should be, or will be tried again.
+    Settled {
+        /// Hash of the inputs.
+        hash: String,
+        /// When to look again.
+        next: DateTime<Utc>,
+        /// What was issued just now.
+        issued: Option<Issued>,
+    },
+    /// The binding changed or went during the exchange.
+    Dropped,
+}
+
+/// Observes, decides and acts.
+async fn act(
+    binding: &AlibabaRoleBinding,
+    uid: &str,
+    wanted: &Wanted,
+    context: &Context,
+) -> Result<Acted, Failed> {
+    let account_uid = service_account_uid(wanted, context).await?;
+    let hash = wanted.hash(account_uid.as_deref());
+    let failed = |problem| Failed {
+        hash: Some(hash.clone()),
+        problem,
+    };
+    let annotations = binding.annotations();
+    let requested = annotations
+        .get(annotations::REFRESH_REQUESTED_AT)
+        .map(String::as_str);
+    let keys = wanted.keys();
+    loop {
+        let secret = context.secrets.get(&wanted.namespace, &wanted.secret_name);
+        let memory = context.remembered(uid);
+        let decision = decide(&Observed {
+            now: context.clock.now(),
+            uid,
+            inputs_hash: &hash,
+            keys: keys.len(),
+            refresh_requested: requested,
+            secret: secret.as_ref(),
+            memory: &memory,
+        });
+        debug!(?decision, "decided");
+        return match decision {
+            Decision::Fresh { due } => {
+                context.remember(uid, |memory| memory.failing = None);
+                Ok(Acted::Settled {
+                    hash,
+                    next: due,
+                    issued: None,
+                })
+            }
+            Decision::BackOff { until } | Decision::Defer { until } => Ok(Acted::Settled {
+                hash,
+                next: until,
+                issued: None,
+            }),
+            Decision::Conflict(problem) => Err(failed(problem)),
+            Decision::Verify => {
+                verify(uid, wanted, secret.as_ref(), context)
+                    .await
+                    .map_err(failed)?;
+                continue;
+            }
+            Decision::Exchange(cause) => {
+                let work = Work {
+                    binding,
+                    uid,
+                    wanted,
+                    hash: &hash,
+                    requested,
+                    context,
+                };
+                let Some(issued) = work.run(cause, secret.as_ref()).await.map_err(failed)? else {
+                    return Ok(Acted::Dropped);
+                };
+                context.remember(uid, |memory| memory.failing = None);
+                let next = refresh::due(uid, context.clock.now(), issued.credentials.expiration);
+                Ok(Acted::Settled {
+                    hash,
+                    next,
+                    issued: Some(issued),
+                })
+            }
+        };
+    }
+}
+
+/// The UID of the identity that is exchanged; `None` where it is the operator's.
+async fn service_account_uid(
+    wanted: &Wanted,
+    context: &Context,
+) -> Result<Option<String>, Problem> {
+    let TokenFrom::ServiceAccount(name) = &wanted.token else {
+        return Ok(None);
+    };
+    if let Some(uid) = context.service_accounts.uid(&wanted.namespace, name) {
+        return Ok(Some(uid));
+    }
+    // The watch may lag behind a ServiceAccount that was made in the same breath as the binding.
+    let api =
+        Api::<ServiceAccount>::namespaced(context.exchanger.client.clone(), &wanted.namespace);
+    let action = format!("read ServiceAccount {}/{name}", wanted.namespace);
+    let found = within(&action, api.get_metadata_opt(name))
+        .await?
+        .map_err(|error| api_problem(&action, &error))?
+        .and_then(|account| account.metadata.uid);
+    found
+        .map(Some)
+        .ok_or_else(|| service_account_missing(&wanted.namespace, name))
+}
+
+/// Compares the data of a Secret that somebody else wrote to with what we wrote.
+async fn verify(
+    uid: &str,
+    wanted: &Wanted,
+    secret: Option<&SecretFacts>,
+    context: &Context,
+) -> Result<(), Problem> {
+    let Some(secret) = secret else { return Ok(()) };
+    let keys = wanted.keys();
+    let found = context
+        .writer(&wanted.namespace)
+        .data_hash(&wanted.secret_name, &keys)
+        .await?;
+    match found {
+        Some((hash, _)) if Some(&hash) == secret.data_hash.as_ref() => {
+            let version = secret.resource_version.clone();
+            context.remember(uid, |memory| memory.verified_version = Some(version));
+        }
+        // Forgetting the inputs makes the next decision an exchange.
+        Some((_, version)) => {
+            info!(
+                "somebody else changed the data of Secret {}",
+                wanted.secret_name
+            );
+            let edited = SecretFacts {
+                own_keys: usize::MAX,
+                resource_version: version,
+                ..secret.clone()
+            };
+            context
+                .secrets
+                .put(&wanted.namespace, &wanted.secret_name, edited);
+        }
+        None => context
+            .secrets
+            .remove(&wanted.namespace, &wanted.secret_name, &secret.uid),
+    }
+    Ok(())
+}
+
+/// One exchange and the write that follows.
+struct Work<'a> {
+    binding: &'a AlibabaRoleBinding,
+    uid: &'a str,
+    wanted: &'a Wanted,
+    hash: &'a str,
+    requested: Option<&'a str>,
+    context: &'a Context,
+}
+
+impl Work<'_> {
+    /// `None`: the binding changed or went meanwhile, the result was dropped.
+    async fn run(
+        &self,
+        cause: Cause,
+        secret: Option<&SecretFacts>,
+    ) -> Result<Option<Issued>, Problem> {
+        let Self {
+            uid,
+            wanted,
+            context,
+            ..
+        } = self;
+        let memory = context.remembered(uid);
+        let was_taken = memory
+            .failing
+            .as_ref()
+            .is_some_and(|failing| failing.problem.reason == Reason::SecretConflict);
+        // Known to be taken: look first, so that waiting for the name costs STS nothing.
+        if secret.is_none() && was_taken {
+            self.adopt_or_refuse().await?;
+        }
+        let first_ever = cause == Cause::Missing
+            && self
+                .binding
+                .status
+                .as_ref()
+                .is_none_or(|s| s.last_refresh_time.is_none());
+        if cause != Cause::Due && !first_ever {
+            let now = context.clock.now();
+            context.remember(uid, |memory| memory.last_forced = Some(now));
+        }
+        info!(?cause, role = %wanted.role_arn, "exchanging");
+        let issued = context.exchanger.exchange(wanted).await?;
+        let content = content::render(wanted, &issued.credentials)?;
+        if !context.is_unchanged(self.binding) {
+            info!("the binding changed or went during the exchange; the result is dropped");
+            return Ok(None);
+        }
+        self.write(cause, &issued, &content).await?;
+        self.delete_former_secrets().await;
+        Ok(Some(issued))
+    }
+
+    async fn write(
+        &self,
+        cause: Cause,
+        issued: &Issued,
+        content: &content::Content,
+    ) -> Result<(), Problem> {
+        let Self {
+            wanted, context, ..
+        } = self;
+        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
+        let writer = context.writer(namespace);
+        let refresh = Refresh {
+            binding: self.binding,
+            wanted,
+            content,
+            inputs_hash: self.hash,
+            issued_at: context.clock.now(),
+            expiration: issued.credentials.expiration,
+            answers: self.requested,
+        };
+        // Twice: what was observed may be overtaken once, by a label or a deletion. Who changes
+        // the Secret faster than that is waited for like any other failure.
+        for _ in 0..2 {
+            let secret = context.secrets.get(namespace, name);
+            let mode = match &secret {
+                None => Mode::Create,
+                Some(secret) if matches!(cause, Cause::Due | Cause::Requested) => {
+                    Mode::Renew(secret)
+                }
+                Some(secret) => Mode::Replace(secret),
+            };
+            match writer.write(&refresh, mode).await {
+                Ok(facts) => {
+                    context.secrets.put(namespace, name, facts);
+                    info!(secret = name, expiration = %refresh.expiration, "refreshed");
+                    return Ok(());
+                }
+                Err(WriteError::Problem(problem)) => return Err(problem),
+                Err(WriteError::Exists | WriteError::Changed) => self.adopt_or_refuse().await?,
+            }
+        }
+        Err(Problem::new(
+            Reason::ApiServerUnavailable,
+            format!("Secret {namespace}/{name} changes faster than it can be written"),
+        ))
+    }
+
+    /// Looks at the live Secret of the wanted name: ours (its label was lost, or the watch lags),
+    /// absent, or somebody else's.
+    async fn adopt_or_refuse(&self) -> Result<(), Problem> {
+        let Self {
+            wanted,
+            context,
+            uid,
+            ..
+        } = self;
+        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
+        let known = context.secrets.get(namespace, name);
+        let live = context.writer(namespace).look(name).await?;
+        match live
+            .as_ref()
+            .and_then(|live| SecretFacts::of(&live.metadata))
+        {
+            Some(facts) if facts.owner_uid.as_deref() == Some(uid) => {
+                if let Some(known) = known.filter(|known| known.uid != facts.uid) {
+                    context.secrets.remove(namespace, name, &known.uid);
+                }
+                context.secrets.put(namespace, name, facts);
+                Ok(())
+            }
+            None => {
+                if let Some(known) = known {
+                    context.secrets.remove(namespace, name, &known.uid);
+                }
+                Ok(())
+            }
+            Some(facts) => {
+                let owner = facts.owner_name.map_or_else(
+                    || "it has no owner".to_owned(),
+                    |owner| format!("it belongs to {owner}"),
+                );
+                Err(Problem::new(
+                    Reason::SecretConflict,
+                    format!("Secret {name} exists and is not this binding's: {owner}"),
+                ))
+            }
+        }
+    }
+
+    /// The binding's Secrets under earlier names hold live credentials that nobody renews.
+    async fn delete_former_secrets(&self) {
+        let Self {
+            wanted,
+            context,
+            uid,
+            ..
+        } = self;
+        for (name, facts) in context.secrets.owned_by(&wanted.namespace, uid) {
+            if name == wanted.secret_name {
+                continue;
+            }
+            match context
+                .writer(&wanted.namespace)
+                .delete(&name, &facts)
+                .await
+            {
+                Ok(()) => info!(secret = name, "deleted the Secret of the former name"),
+                Err(problem) => warn!(secret = name, "{}", problem.message),
+            }
+        }
+    }
+}

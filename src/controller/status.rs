@@ -1,0 +1,462 @@
+//! The status a binding should show. Pure.
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use super::content::timestamp;
+use super::plan::Failing;
+use super::reason::{Problem, Reason};
+use super::secrets::SecretFacts;
+use super::wanted::Wanted;
+use crate::api::v1alpha1::{
+    AlibabaRoleBinding, AlibabaRoleBindingStatus, CredentialSource, Failure,
+};
+
+/// Condition types, in the order in which they are shown.
+pub mod condition {
+    /// The Secret holds valid credentials of what the spec asks for.
+    pub const READY: &str = "Ready";
+    /// The last exchange succeeded.
+    pub const CREDENTIALS_ISSUED: &str = "CredentialsIssued";
+    /// The Secret holds what was issued last.
+    pub const SECRET_SYNCED: &str = "SecretSynced";
+}
+
+/// What a status is made from.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The present moment.
+    pub now: DateTime<Utc>,
+    /// The binding with the status it has.
+    pub binding: &'a AlibabaRoleBinding,
+    /// What the spec asks for, if it makes sense.
+    pub wanted: Option<&'a Wanted>,
+    /// The binding's own Secret.
+    pub secret: Option<&'a SecretFacts>,
+    /// Whether that Secret was made from what the spec asks for now.
+    pub current: bool,
+    /// The present failure.
+    pub failing: Option<&'a Failing>,
+    /// When the next exchange is planned.
+    pub next: Option<DateTime<Utc>>,
+    /// Session ARN and access key id of credentials that were issued just now.
+    pub issued: Option<(&'a str, &'a str)>,
+}
+
+/// Composes the status.
+#[must_use]
+pub fn compose(view: &View<'_>) -> AlibabaRoleBindingStatus {
+    let before = view.binding.status.clone().unwrap_or_default();
+    let (assumed_role_arn, access_key_id) = match (view.issued, view.secret) {
+        (Some((arn, id)), _) => (Some(arn.to_owned()), Some(id.to_owned())),
+        (None, Some(_)) => (
+            before.assumed_role_arn.clone(),
+            before.access_key_id.clone(),
+        ),
+        (None, None) => (None, None),
+    };
+    AlibabaRoleBindingStatus {
+        observed_generation: view.binding.metadata.generation,
+        conditions: conditions(view, &before.conditions),
+        source: view.secret.map(|_| CredentialSource::Oidc),
+        role_arn: view
+            .wanted
+            .map(|wanted| wanted.role_arn.to_string())
+            .or(before.role_arn),
+        assumed_role_arn,
+        access_key_id,
+        expiration: view
+            .secret
+            .and_then(|secret| secret.expiration)
+            .map(timestamp),
+        last_refresh_time: view
+            .secret
+            .and_then(|secret| secret.issued_at)
+            .map(timestamp),
+        next_refresh_time: view.next.map(timestamp),
+        secret_name: view
+            .wanted
+            .map(|wanted| wanted.secret_name.clone())
+            .or(before.secret_name),
+        failure: view.failing.map(failure),
+    }
+}
+
+fn failure(failing: &Failing) -> Failure {
+    let Problem {
+        code,
+        message,
+        remedy,
+        request_id,
+        ..
+    } = failing.problem.clone();
+    Failure {
+        code,
+        message,
+        request_id,
+        remedy,
+        count: i32::try_from(failing.count).unwrap_or(i32::MAX),
+        since: timestamp(failing.since),
+    }
+}
+
+/// Status, reason and message of one condition.
+type Said = (&'static str, Reason, String);
+
+fn conditions(view: &View<'_>, before: &[Condition]) -> Vec<Condition> {
+    [
+        (condition::READY, Some(ready(view))),
+        (condition::CREDENTIALS_ISSUED, issued(view)),
+        (condition::SECRET_SYNCED, Some(synced(view))),
+    ]
+    .into_iter()
+    .filter_map(|(kind, said)| {
+        let old = before.iter().find(|condition| condition.type_ == kind);
+        let Some((status, reason, message)) = said else {
+            return old.cloned();
+        };
+        let since = old.filter(|old| old.status == status).map_or_else(
+            || kubernetes_time(view.now),
+            |old| old.last_transition_time.clone(),
+        );
+        Some(Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message,
+            last_transition_time: since,
+            observed_generation: view.binding.metadata.generation,
+        })
+    })
+    .collect()
+}
+
+fn ready(view: &View<'_>) -> Said {
+    if view.binding.spec.suspend {
+        let message = "spec.suspend is true: the Secret is left as it is".to_owned();
+        return ("Unknown", Reason::Suspended, message);
+    }
+    let expiration = view.secret.and_then(|secret| secret.expiration);
+    let valid = expiration.is_some_and(|expiration| view.now < expiration);
+    let until = expiration.map(timestamp).unwrap_or_default();
+    match view.failing {
+        None if view.current && valid => {
+            let role = view
+                .wanted
+                .map(|wanted| wanted.role_arn.as_str())
+                .unwrap_or_default();
+            (
+                "True",
+                Reason::CredentialsFresh,
+                format!("credentials of {role} until {until}"),
+            )
+        }
+        None => (
+            "False",
+            Reason::Expired,
+            format!("the credentials ended at {until}"),
+        ),
+        Some(failing) if view.current && valid => (
+            "True",
+            Reason::RefreshFailing,
+            format!(
+                "valid until {until}, but not renewed: {}",
+                told(&failing.problem)
+            ),
+        ),
+        Some(failing) if view.current => (
+            "False",
+            Reason::Expired,
+            format!(
+                "the credentials ended at {until}: {}",
+                told(&failing.problem)
+            ),
+        ),
+        Some(failing) => ("False", failing.problem.reason, told(&failing.problem)),
+    }
+}
+
+/// `None`: nothing was learnt about issuing, so the condition stays as it is.
+fn issued(view: &View<'_>) -> Option<Said> {
+    match view.failing {
+        Some(failing) if is_about_secret(failing.problem.reason) => None,
+        Some(failing) => Some(("False", failing.problem.reason, told(&failing.problem))),
+        None if view.current => Some((
+            "True",
+            Reason::CredentialsFresh,
+            "the last exchange succeeded".to_owned(),
+        )),
+        None => None,
+    }
+}
+
+fn synced(view: &View<'_>) -> Said {
+    match view.failing {
+        _ if view.current => (
+            "True",
+            Reason::CredentialsFresh,
+            "the Secret holds what was issued last".to_owned(),
+        ),
+        Some(failing) if is_about_secret(failing.problem.reason) => {
+            ("False", failing.problem.reason, told(&failing.problem))
+        }
+        Some(failing) => (
+            "False",
+            failing.problem.reason,
+            "the Secret was not written: nothing was issued for this spec".to_owned(),
+        ),
+        None if view.binding.spec.suspend => (
+            "Unknown",
+            Reason::Suspended,
+            "the Secret is left as it is".to_owned(),
+        ),
+        None => (
+            "False",
+            Reason::Expired,
+            "the Secret is out of date".to_owned(),
+        ),
+    }
+}
+
+/// Whether the failure lies in writing the Secret, not in getting credentials.
+const fn is_about_secret(reason: Reason) -> bool {
+    matches!(reason, Reason::SecretConflict | Reason::TemplateFailed)
+}
+
+fn told(problem: &Problem) -> String {
+    format!("{} Remedy: {}", sentence(&problem.message), problem.remedy)
+}
+
+fn sentence(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
+}
+
+/// The one place where a time of ours becomes one of Kubernetes'.
+pub(super) fn kubernetes_time(time: DateTime<Utc>) -> Time {
+    Time(Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// An Event that a change of status deserves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// Reason of the Event.
+    pub reason: &'static str,
+    /// Note of the Event.
+    pub note: String,
+}
+
+/// Longest note of an Event that the API server takes.
+const MAX_NOTE: usize = 1024;
+
+/// What to announce: transitions only, never a retry or a refresh in time.
+#[must_use]
+pub fn announcement(
+    before: Option<&AlibabaRoleBindingStatus>,
+    after: &AlibabaRoleBindingStatus,
+    failing: Option<&Failing>,
+) -> Option<Announcement> {
+    let ready = |status: &AlibabaRoleBindingStatus| {
+        let ready = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == condition::READY)?;
+        Some((
+            ready.status.clone(),
+            ready.reason.clone(),
+            ready.message.clone(),
+        ))
+    };
+    let (_, reason, message) = ready(after)?;
+    let reason_before = before.and_then(ready).map(|(_, reason, _)| reason);
+    let code = |status: &AlibabaRoleBindingStatus| {
+        status.failure.as_ref().map(|failure| failure.code.clone())
+    };
+    let unchanged =
+        reason_before.as_deref() == Some(reason.as_str()) && before.and_then(code) == code(after);
+    if unchanged {
+        return None;
+    }
+    let (warning, reason) = match failing {
+        Some(_) if reason == Reason::Expired.as_str() => (true, Reason::Expired.as_str()),
+        Some(failing) => (true, failing.problem.reason.as_str()),
+        None if reason == Reason::CredentialsFresh.as_str() => (false, "CredentialsIssued"),
+        None if reason == Reason::Suspended.as_str() => (false, Reason::Suspended.as_str()),
+        None => return None,
+    };
+    let mut note = message;
+    if let Some((end, _)) = note.char_indices().nth(MAX_NOTE - 4) {
+        note.truncate(end);
+        note.push('…');
+    }
+    Some(Announcement {
+        warning,
+        reason,
+        note,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::content::tests::wanted;
+    use serde_json::json;
+
+    fn binding(status: Option<AlibabaRoleBindingStatus>) -> AlibabaRoleBinding {
+        let mut binding: AlibabaRoleBinding = serde_json::from_value(json!({
+            "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
+            "metadata": {"name": "app", "namespace": "team-a", "generation": 3},
+            "spec": {"role": {"name": "app"}, "serviceAccountName": "app"},
+        }))
+        .unwrap();
+        binding.status = status;
+        binding
+    }
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::TimeDelta::minutes(minutes)
+    }
+
+    fn secret() -> SecretFacts {
+        SecretFacts {
+            uid: "s".into(),
+            resource_version: "1".into(),
+            owner_uid: Some("u".into()),
+            owner_name: Some("app".into()),
+            issued_at: Some(at(0)),
+            expiration: Some(at(60)),
+            inputs_hash: None,
+            data_hash: None,
+            refresh_answered: None,
+            foreign_data: false,
+            own_keys: 7,
+        }
+    }
+
+    fn failing(reason: Reason) -> Failing {
+        Failing {
+            problem: Problem::new(reason, "it failed"),
+            count: 2,
+            since: at(30),
+            not_before: at(50),
+            inputs_hash: String::new(),
+        }
+    }
+
+    fn composed(
+        minutes: i64,
+        status: Option<AlibabaRoleBindingStatus>,
+        current: bool,
+        failing: Option<&Failing>,
+    ) -> AlibabaRoleBindingStatus {
+        compose(&View {
+            now: at(minutes),
+            binding: &binding(status),
+            wanted: Some(&wanted()),
+            secret: Some(&secret()),
+            current,
+            failing,
+            next: None,
+            issued: None,
+        })
+    }
+
+    fn ready_of(status: &AlibabaRoleBindingStatus) -> (&str, &str) {
+        (&status.conditions[0].status, &status.conditions[0].reason)
+    }
+
+    #[test]
+    fn ready_tells_valid_from_renewed_and_from_ended() {
+        let refused = failing(Reason::NotTrusted);
+        assert_eq!(
+            ready_of(&composed(1, None, true, None)),
+            ("True", "CredentialsFresh")
+        );
+        assert_eq!(
+            ready_of(&composed(40, None, true, Some(&refused))),
+            ("True", "RefreshFailing")
+        );
+        assert_eq!(
+            ready_of(&composed(60, None, true, Some(&refused))),
+            ("False", "Expired")
+        );
+        // Still valid, but of what the spec asked for before.
+        assert_eq!(
+            ready_of(&composed(40, None, false, Some(&refused))),
+            ("False", "NotTrusted")
+        );
+    }
+
+    #[test]
+    fn a_conflict_says_nothing_about_issuing() {
+        let before = composed(1, None, true, None);
+        let after = composed(
+            2,
+            Some(before),
+            false,
+            Some(&failing(Reason::SecretConflict)),
+        );
+        let said: Vec<_> = after
+            .conditions
+            .iter()
+            .map(|c| (c.type_.as_str(), c.status.as_str()))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("Ready", "False"),
+                ("CredentialsIssued", "True"),
+                ("SecretSynced", "False")
+            ]
+        );
+    }
+
+    #[test]
+    fn the_transition_time_moves_with_the_status_only() {
+        let first = composed(1, None, true, None);
+        let later = composed(
+            40,
+            Some(first.clone()),
+            true,
+            Some(&failing(Reason::Throttled)),
+        );
+        assert_eq!(
+            later.conditions[0].last_transition_time,
+            first.conditions[0].last_transition_time
+        );
+        assert_eq!(
+            later.conditions[1].last_transition_time,
+            kubernetes_time(at(40))
+        );
+    }
+
+    #[test]
+    fn transitions_are_announced_once() {
+        let fresh = composed(1, None, true, None);
+        assert_eq!(
+            announcement(None, &fresh, None).unwrap().reason,
+            "CredentialsIssued"
+        );
+        let refreshed = composed(35, Some(fresh.clone()), true, None);
+        assert_eq!(announcement(Some(&fresh), &refreshed, None), None);
+        let refused = failing(Reason::NotTrusted);
+        let failed = composed(40, Some(fresh.clone()), true, Some(&refused));
+        let told = announcement(Some(&fresh), &failed, Some(&refused)).unwrap();
+        assert!(told.warning && told.reason == "NotTrusted");
+        let again = composed(45, Some(failed.clone()), true, Some(&refused));
+        assert_eq!(announcement(Some(&failed), &again, Some(&refused)), None);
+        let ended = composed(61, Some(again.clone()), true, Some(&refused));
+        assert_eq!(
+            announcement(Some(&again), &ended, Some(&refused))
+                .unwrap()
+                .reason,
+            "Expired"
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! Writes Secrets: all keys of one refresh in one request, and never over somebody else's object.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+
+use super::api::{api_problem, within};
+use super::content::{self, Content, timestamp};
+use super::reason::{Problem, Reason};
+use super::secrets::SecretFacts;
+use super::wanted::Wanted;
+use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::contract::annotations::secret as keys;
+use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL};
+use chrono::{DateTime, Utc};
+
+/// What one refresh puts into a Secret.
+#[derive(Debug)]
+pub struct Refresh<'a> {
+    /// The binding that owns it.
+    pub binding: &'a AlibabaRoleBinding,
+    /// What it asked for.
+    pub wanted: &'a Wanted,
+    /// Keys and values.
+    pub content: &'a Content,
+    /// Hash of the inputs.
+    pub inputs_hash: &'a str,
+    /// When the credentials were issued.
+    pub issued_at: DateTime<Utc>,
+    /// When they end.
+    pub expiration: DateTime<Utc>,
+    /// The refresh request that this answers.
+    pub answers: Option<&'a str>,
+}
+
+/// How a Secret is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode<'a> {
+    /// There is none: POST, which fails where there is one after all.
+    Create,
+    /// The same keys with new values: server-side apply, conditional on UID and version.
+    Renew(&'a SecretFacts),
+    /// Other keys, or keys that others touched: the whole object is replaced, conditional on UID
+    /// and version. An apply would leave the keys behind that a POST had written.
+    Replace(&'a SecretFacts),
+}
+
+/// Why a Secret was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// A Secret of that name exists.
+    Exists,
+    /// It changed since it was observed.
+    Changed,
+    /// Anything else.
+    Problem(Problem),
+}
+
+/// The Secrets of one namespace.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    api: Api<Secret>,
+}
+
+impl Writer {
+    /// A writer for the namespace.
+    #[must_use]
+    pub fn new(client: kube::Client, namespace: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+        }
+    }
+
+    /// Writes the Secret and tells what it now is.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. Nothing was written then.
+    pub async fn write(
+        &self,
+        refresh: &Refresh<'_>,
+        mode: Mode<'_>,
+    ) -> Result<SecretFacts, WriteError> {
+        let name = refresh.wanted.secret_name.as_str();
+        let action = format!("write Secret {}/{name}", refresh.wanted.namespace);
+        let mut secret = desired(refresh);
+        let post = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            dry_run: false,
+        };
+        let written = match mode {
+            Mode::Create => within(&action, self.api.create(&post, &secret)).await,
+            Mode::Renew(facts) => {
+                require(&mut secret, facts);
+                let apply = PatchParams::apply(FIELD_MANAGER).force();
+                within(
+                    &action,
+                    self.api.patch(name, &apply, &Patch::Apply(&secret)),
+                )
+                .await
+            }
+            Mode::Replace(facts) => {
+                require(&mut secret, facts);
+                self.keep_foreign_metadata(&mut secret, name).await?;
+                within(&action, self.api.replace(name, &post, &secret)).await
+            }
+        };
+        match written.map_err(WriteError::Problem)? {
+            Ok(secret) => SecretFacts::of(&secret.metadata).ok_or_else(|| {
+                WriteError::Problem(Problem::new(
+                    Reason::ApiServerUnavailable,
+                    format!("the API server answered without identity when asked to {action}"),
+                ))
+            }),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+                Err(WriteError::Exists)
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                Err(WriteError::Changed)
+            }
+            Err(error) => Err(WriteError::Problem(api_problem(&action, &error))),
+        }
+    }
+
+    /// The metadata of a Secret, if it exists.
+    ///
+    /// # Errors
+    /// When the API server does not say.
+    pub async fn look(&self, name: &str) -> Result<Option<PartialObjectMeta<Secret>>, Problem> {
+        let action = format!("read the metadata of Secret {name}");
+        within(&action, self.api.get_metadata_opt(name))
+            .await?
+            .map_err(|error| api_problem(&action, &error))
+    }
+
+    /// The hash of what the Secret holds under `keys` now, and the version that was read.
+    ///
+    /// # Errors
+    /// When the API server does not say.
+    pub async fn data_hash(
+        &self,
+        name: &str,
+        expected: &std::collections::BTreeSet<&str>,
+    ) -> Result<Option<(String, String)>, Problem> {
+        let action = format!("read Secret {name}");
+        let secret = within(&action, self.api.get_opt(name))
+            .await?
+            .map_err(|error| api_problem(&action, &error))?;
+        Ok(secret.map(|secret| {
+            let data = secret.data.unwrap_or_default();
+            let ours = data
+                .iter()
+                .filter(|(key, _)| expected.contains(key.as_str()))
+                .map(|(key, value)| (key.as_str(), value.0.as_slice()));
+            (
+                content::hash(ours),
+                secret.metadata.resource_version.unwrap_or_default(),
+            )
+        }))
+    }
+
+    /// Deletes a Secret that the binding owned under an earlier name, if it is still the same.
+    ///
+    /// # Errors
+    /// When the API server refuses; a Secret that changed or went is no error.
+    pub async fn delete(&self, name: &str, facts: &SecretFacts) -> Result<(), Problem> {
+        let action = format!("delete Secret {name}");
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(facts.uid.clone()),
+                resource_version: Some(facts.resource_version.clone()),
+            }),
+            ..DeleteParams::default()
+        };
+        match within(&action, self.api.delete(name, &parameters)).await? {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(api_problem(&action, &error)),
+        }
+    }
+
+    /// A replacement keeps the labels, annotations and finalizers that others put there.
+    async fn keep_foreign_metadata(
+        &self,
+        secret: &mut Secret,
+        name: &str,
+    ) -> Result<(), WriteError> {
+        let live = self
+            .look(name)
+            .await
+            .map_err(WriteError::Problem)?
+            .ok_or(WriteError::Changed)?;
+        let ours = ours_in(&live.metadata);
+        let merge = |mine: &mut Option<BTreeMap<String, String>>, theirs, ours: &[String]| {
+            let mine = mine.get_or_insert_default();
+            for (key, value) in Option::<BTreeMap<String, String>>::unwrap_or_default(theirs) {
+                if !ours.contains(&key) {
+                    mine.entry(key).or_insert(value);
+                }
+            }
+        };
+        merge(
+            &mut secret.metadata.labels,
+            live.metadata.labels,
+            &ours.labels,
+        );
+        merge(
+            &mut secret.metadata.annotations,
+            live.metadata.annotations,
+            &ours.annotations,
+        );
+        secret.metadata.finalizers = live.metadata.finalizers;
+        Ok(())
+    }
+}
+
+/// Labels and annotations that we own on an object.
+struct Owned {
+    labels: Vec<String>,
+    annotations: Vec<String>,
+}
+
+fn ours_in(meta: &ObjectMeta) -> Owned {
+    let owned = |part: &str| {
+        meta.managed_fields
+            .iter()
+            .flatten()
+            .filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+            .filter_map(|entry| {
+                entry
+                    .fields_v1
+                    .as_ref()?
+                    .0
+                    .get("f:metadata")?
+                    .get(part)?
+                    .as_object()
+            })
+            .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
+            .map(str::to_owned)
+            .collect()
+    };
+    Owned {
+        labels: owned("f:labels"),
+        annotations: owned("f:annotations"),
+    }
+}
+
+/// Makes the write conditional: an apply without these would merge into a foreign Secret or bring
+/// a deleted one back.
+fn require(secret: &mut Secret, facts: &SecretFacts) {
+    secret.metadata.uid = Some(facts.uid.clone());
+    secret.metadata.resource_version = Some(facts.resource_version.clone());
+}
+
+fn desired(refresh: &Refresh<'_>) -> Secret {
+    let Refresh {
+        binding,
+        wanted,
+        content,
+        ..
+    } = refresh;
+    let name = binding.metadata.name.clone().unwrap_or_default();
+    let uid = binding.metadata.uid.clone().unwrap_or_default();
+    let mut labels = wanted.labels.clone();
+    labels.insert(MANAGED_BY_LABEL.0.to_owned(), MANAGED_BY_LABEL.1.to_owned());
+    let mut annotations = wanted.annotations.clone();
+    let data_hash = content::hash(
+        content
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.expose().as_bytes())),
+    );
+    annotations.extend(
+        [
+            (keys::BINDING, name.clone()),
+            (keys::BINDING_UID, uid.clone()),
+            (keys::ISSUED_AT, refresh.issued_at.to_rfc3339()),
+            (keys::EXPIRATION, timestamp(refresh.expiration)),
+            (keys::INPUTS_HASH, refresh.inputs_hash.to_owned()),
+            (keys::DATA_HASH, data_hash),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    if let Some(request) = refresh.answers {
+        annotations.insert(keys::REFRESH_ANSWERED.to_owned(), request.to_owned());
+    }
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(wanted.secret_name.clone()),
+            namespace: Some(wanted.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "rrsa.io/v1alpha1".to_owned(),
+                kind: "AlibabaRoleBinding".to_owned(),
+                name,
+                uid,
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(
+            content
+                .iter()
+                .map(|(key, value)| (key.clone(), ByteString(value.expose().as_bytes().to_vec())))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}
