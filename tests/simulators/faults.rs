@@ -1,0 +1,345 @@
+//! Faults on demand: what a client must survive when the service or the way to it is ill.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::live::locked;
+
+/// Size of one piece of an endless body.
+const PIECE: usize = 16 * 1024;
+
+/// Name of the header with the request id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-acs-request-id");
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub(crate) enum Effect {
+    /// This error in the service's own shape; nothing is checked or issued.
+    Error {
+        /// HTTP status.
+        status: u16,
+        /// `Code`.
+        code: String,
+        /// `Message`.
+        message: String,
+    },
+    /// The genuine answer, so much later.
+    Delay {
+        /// How much later.
+        #[serde(deserialize_with = "super::config::duration")]
+        by: Duration,
+    },
+    /// No answer; the connection stays open.
+    Hang,
+    /// The connection is reset before an answer.
+    Reset,
+    /// Status 200 and a page of HTML, as a captive portal gives.
+    Html,
+    /// The first half of the genuine answer, as a complete HTTP message.
+    Truncated,
+    /// Status 200 and a body that never ends.
+    Endless,
+    /// A redirect.
+    Redirect {
+        /// 301, 302, 307 or 308.
+        status: u16,
+        /// Where to.
+        location: String,
+    },
+    /// A status with a page of HTML, as a load balancer gives.
+    Status {
+        /// HTTP status.
+        status: u16,
+    },
+    /// Any answer.
+    Raw {
+        /// HTTP status.
+        status: u16,
+        /// `Content-Type`.
+        content_type: String,
+        /// The body.
+        body: String,
+    },
+    /// The genuine answer without this member (`/Credentials/Expiration`).
+    MissingField {
+        /// JSON pointer to the member.
+        pointer: String,
+    },
+    /// The genuine answer with an `Expiration` of years ago.
+    ExpirationInPast,
+}
+
+impl Effect {
+    /// What the call log says, when the effect takes the place of the genuine answer.
+    pub(crate) fn replaces(&self) -> Option<(u16, String)> {
+        match self {
+            Self::Error { status, code, .. } => Some((*status, code.clone())),
+            Self::Hang => Some((0, "Fault.Hang".to_owned())),
+            Self::Reset => Some((0, "Fault.Reset".to_owned())),
+            Self::Html => Some((200, "Fault.Html".to_owned())),
+            Self::Endless => Some((200, "Fault.Endless".to_owned())),
+            Self::Redirect { status, .. } => Some((*status, "Fault.Redirect".to_owned())),
+            Self::Status { status } => Some((*status, "Fault.Status".to_owned())),
+            Self::Raw { status, .. } => Some((*status, "Fault.Raw".to_owned())),
+            Self::Delay { .. }
+            | Self::Truncated
+            | Self::MissingField { .. }
+            | Self::ExpirationInPast => None,
+        }
+    }
+}
+
+/// An effect and the requests that it is for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Fault {
+    /// Only this action (or kind of metadata request).
+    #[serde(default)]
+    pub(crate) action: Option<String>,
+    /// Only requests about this role's ARN.
+    #[serde(default)]
+    pub(crate) role: Option<String>,
+    /// What goes wrong.
+    pub(crate) effect: Effect,
+}
+
+impl Fault {
+    /// For every request.
+    pub(crate) fn always(effect: Effect) -> Self {
+        Self {
+            action: None,
+            role: None,
+            effect,
+        }
+    }
+
+    /// For every request of this action.
+    pub(crate) fn on(action: &str, effect: Effect) -> Self {
+        Self {
+            action: Some(action.to_owned()),
+            role: None,
+            effect,
+        }
+    }
+
+    /// For every request about this role.
+    pub(crate) fn for_role(role: &str, effect: Effect) -> Self {
+        Self {
+            action: None,
+            role: Some(role.to_owned()),
+            effect,
+        }
+    }
+
+    fn is_for(&self, action: &str, role: Option<&str>) -> bool {
+        self.action.as_deref().is_none_or(|only| only == action)
+            && self.role.as_deref().is_none_or(|only| Some(only) == role)
+    }
+}
+
+struct Queued {
+    fault: Fault,
+    left: Option<u32>,
+}
+
+/// The faults that a test has asked for; clones are handles to the same queue. The first one that
+/// is for a request takes it; the standing ones of the configuration come last.
+#[derive(Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Vec<Queued>>>);
+
+impl Faults {
+    /// For the next `n` requests that it is for.
+    pub(crate) fn next(&self, n: u32, fault: Fault) {
+        locked(&self.0).push(Queued {
+            fault,
+            left: Some(n),
+        });
+    }
+
+    /// Until [`clear`](Self::clear).
+    pub(crate) fn until_cleared(&self, fault: Fault) {
+        locked(&self.0).push(Queued { fault, left: None });
+    }
+
+    /// Ends all faults of the queue.
+    pub(crate) fn clear(&self) {
+        locked(&self.0).clear();
+    }
+
+    /// The effect for this request; uses up one turn of a counted fault.
+    pub(crate) fn take(
+        &self,
+        action: &str,
+        role: Option<&str>,
+        standing: &[Fault],
+    ) -> Option<Effect> {
+        let mut queue = locked(&self.0);
+        queue.retain(|queued| queued.left != Some(0));
+        if let Some(queued) = queue
+            .iter_mut()
+            .find(|queued| queued.fault.is_for(action, role))
+        {
+            queued.left = queued.left.map(|left| left.saturating_sub(1));
+            return Some(queued.fault.effect.clone());
+        }
+        let stands = standing.iter().find(|fault| fault.is_for(action, role))?;
+        Some(stands.effect.clone())
+    }
+}
+
+/// A genuine answer, before a fault has been at it.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    /// `Content-Type`.
+    pub(crate) content_type: String,
+    /// The body.
+    pub(crate) body: String,
+    /// The request id, for services that have one.
+    pub(crate) request_id: Option<String>,
+}
+
+impl Answer {
+    fn whole(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        if let Ok(value) = HeaderValue::from_str(&self.content_type) {
+            response.headers_mut().insert(header::CONTENT_TYPE, value);
+        }
+        if let Some(value) = self
+            .request_id
+            .and_then(|id| HeaderValue::from_str(&id).ok())
+        {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+
+    fn with_json(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        if let Ok(mut json) = serde_json::from_str(&self.body) {
+            change(&mut json);
+            self.body = json.to_string();
+        }
+        self
+    }
+}
+
+/// Sends the genuine answer, or what `effect` makes of it. For an effect that takes its place,
+/// `answer` is the service's own error when the effect is [`Effect::Error`], and unused otherwise.
+pub(crate) async fn send(
+    answer: Answer,
+    effect: Option<Effect>,
+    connection: &Connection,
+) -> Response {
+    match effect {
+        None | Some(Effect::Error { .. }) => answer.whole(),
+        Some(Effect::Delay { by }) => {
+            tokio::time::sleep(by).await;
+            answer.whole()
+        }
+        // The client, or the end of the simulator, ends the wait.
+        Some(Effect::Hang) => std::future::pending().await,
+        Some(Effect::Reset) => {
+            connection.cut();
+            Response::new(Body::empty())
+        }
+        Some(Effect::Html) => page(StatusCode::OK).whole(),
+        Some(Effect::Endless) => endless(),
+        Some(Effect::Redirect { status, location }) => {
+            let mut response = page(status_of(status)).whole();
+            if let Ok(location) = HeaderValue::from_str(&location) {
+                response.headers_mut().insert(header::LOCATION, location);
+            }
+            response
+        }
+        Some(Effect::Status { status }) => page(status_of(status)).whole(),
+        Some(Effect::Raw {
+            status,
+            content_type,
+            body,
+        }) => Answer {
+            status: status_of(status),
+            content_type,
+            body,
+            request_id: None,
+        }
+        .whole(),
+        Some(Effect::Truncated) => {
+            let half = answer
+                .body
+                .chars()
+                .take(answer.body.chars().count() / 2)
+                .collect();
+            Answer {
+                body: half,
+                ..answer
+            }
+            .whole()
+        }
+        Some(Effect::MissingField { pointer }) => {
+            answer.with_json(|json| remove(json, &pointer)).whole()
+        }
+        Some(Effect::ExpirationInPast) => answer
+            .with_json(|json| {
+                for pointer in ["/Credentials/Expiration", "/Expiration"] {
+                    if let Some(expiration) = json.pointer_mut(pointer) {
+                        *expiration = "2015-04-09T11:52:19Z".into();
+                    }
+                }
+            })
+            .whole(),
+    }
+}
+
+fn status_of(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn page(status: StatusCode) -> Answer {
+    Answer {
+        status,
+        content_type: "text/html; charset=utf-8".to_owned(),
+        body: format!("<!DOCTYPE html><html><head><title>{status}</title></head></html>"),
+        request_id: None,
+    }
+}
+
+fn endless() -> Response {
+    let piece = Bytes::from(vec![b' '; PIECE]);
+    let start = Bytes::from_static(br#"{"RequestId":""#);
+    let body = stream::unfold((start, piece), async |(now, piece)| {
+        // Slow enough not to keep a core busy, fast enough to reach any cap within a second.
+        tokio::time::sleep(Duration::from_micros(500)).await;
+        Some((Ok::<_, Infallible>(now), (piece.clone(), piece)))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn remove(json: &mut Value, pointer: &str) {
+    let Some((parent, member)) = pointer.rsplit_once('/') else {
+        return;
+    };
+    if let Some(Value::Object(members)) = json.pointer_mut(parent) {
+        members.remove(member);
+    }
+}

@@ -1,0 +1,4 @@
+//! The simulators proved.
+
+#[path = "../mod.rs"]
+mod simulators;
