@@ -92,6 +92,8 @@ pub enum Decision {
     Defer {
         /// Until when.
         until: DateTime<Utc>,
+        /// What waits.
+        cause: Cause,
     },
     /// Exchange and write.
     Exchange(Cause),
@@ -126,7 +128,7 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     if forced && let Some(last) = seen.memory.last_forced {
         let until = last + FORCED_EVERY;
         if seen.now < until {
-            return Decision::Defer { until };
+            return Decision::Defer { until, cause };
         }
     }
     Decision::Exchange(cause)

@@ -13,6 +13,8 @@ pub enum Reason {
     RefreshFailing,
     /// The binding asks to be left alone.
     Suspended,
+    /// A change waits because the last one was answered just now.
+    Deferred,
     /// The credentials have ended and could not be renewed.
     Expired,
     /// The spec asks for something this release does not do.
@@ -91,6 +93,7 @@ impl Reason {
             Self::CredentialsFresh => "CredentialsFresh",
             Self::RefreshFailing => "RefreshFailing",
             Self::Suspended => "Suspended",
+            Self::Deferred => "Deferred",
             Self::Expired => "Expired",
             Self::Unsupported => "Unsupported",
             Self::InvalidSpec => "InvalidSpec",
@@ -144,6 +147,9 @@ impl Reason {
             Self::TemplateFailed => "Correct the template of the key that the message names.",
             Self::Forbidden => {
                 "The cluster's administrator must give the operator's ServiceAccount the right that the message names."
+            }
+            Self::Deferred => {
+                "None; edits, deletions and refresh requests are answered once a minute, this one at status.nextRefreshTime."
             }
             Self::ApiServerUnavailable => "None; it is tried again by itself.",
             Self::StsUnreachable => {

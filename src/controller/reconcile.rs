@@ -203,7 +203,7 @@ async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> O
             // Only a new spec or configuration can mend this: looking again is no new attempt.
             let known = context.remembered(uid).failing;
             if known.is_none_or(|known| known.problem != problem) {
-                remember_failure(context, uid, problem, &generation(binding));
+                remember_failure(context, binding, problem, &generation(binding));
             }
             return Some(Outcome {
                 wanted: None,
@@ -216,26 +216,33 @@ async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> O
     };
     let result = act(binding, uid, &wanted, context).await;
     let secret = own_secret(&wanted.secret_name);
-    let (inputs_hash, outcome) = match result {
+    let (inputs_hash, intact, next, issued) = match result {
         Ok(Acted::Dropped) => return None,
-        Ok(Acted::Settled { hash, next, issued }) => (Some(hash), Ok((Some(next), issued))),
-        Err(Failed { hash, problem }) => (hash, Err(problem)),
-    };
-    let current = secret
-        .as_ref()
-        .is_some_and(|s| s.inputs_hash.is_some() && s.inputs_hash == inputs_hash);
-    let (next, issued) = match outcome {
-        Ok((next, issued)) => (next, issued),
-        Err(problem) => {
-            let hash = inputs_hash.unwrap_or_else(|| generation(binding));
-            (Some(remember_failure(context, uid, problem, &hash)), None)
+        Ok(Acted::Settled {
+            hash,
+            next,
+            intact,
+            issued,
+        }) => (Some(hash), intact, next, issued),
+        Err(Failed { hash, problem }) => {
+            let inputs = hash.clone().unwrap_or_else(|| generation(binding));
+            (
+                hash,
+                true,
+                remember_failure(context, binding, problem, &inputs),
+                None,
+            )
         }
     };
+    let current = intact
+        && secret
+            .as_ref()
+            .is_some_and(|s| s.inputs_hash.is_some() && s.inputs_hash == inputs_hash);
     Some(Outcome {
         wanted: Some(wanted),
         current,
         secret,
-        next,
+        next: Some(next),
         issued,
     })
 }
@@ -250,11 +257,12 @@ fn generation(binding: &AlibabaRoleBinding) -> String {
 /// Counts a failure and tells when to try again.
 fn remember_failure(
     context: &Context,
-    uid: &str,
+    binding: &AlibabaRoleBinding,
     problem: Problem,
     inputs_hash: &str,
 ) -> DateTime<Utc> {
     let now = context.clock.now();
+    let uid = binding.metadata.uid.as_deref().unwrap_or_default();
     let before = context.remembered(uid).failing.filter(|failing| {
         failing.inputs_hash == inputs_hash && failing.problem.reason == problem.reason
     });
@@ -264,10 +272,11 @@ fn remember_failure(
     {
         return before.not_before;
     }
-    let count = before
-        .as_ref()
-        .map_or(1, |before| before.count.saturating_add(1));
-    let since = before.map_or(now, |before| before.since);
+    let (count, since) = before
+        .map(|before| (before.count, before.since))
+        .or_else(|| shown_failure(binding, &problem))
+        .unwrap_or((0, now));
+    let count = count.saturating_add(1);
     let not_before = now + refresh::backoff(problem.reason.retry(), count, uid);
     warn!(
         reason = problem.reason.as_str(),
@@ -285,6 +294,22 @@ fn remember_failure(
     };
     context.remember(uid, |memory| memory.failing = Some(failing));
     not_before
+}
+
+/// The count and start of the same failure in the status: what a process before this one counted.
+fn shown_failure(binding: &AlibabaRoleBinding, problem: &Problem) -> Option<(u32, DateTime<Utc>)> {
+    let status = binding.status.as_ref()?;
+    let failure = status
+        .failure
+        .as_ref()
+        .filter(|failure| failure.code == problem.code)?;
+    if status.observed_generation != binding.metadata.generation {
+        return None;
+    }
+    let since = DateTime::parse_from_rfc3339(&failure.since)
+        .ok()?
+        .with_timezone(&Utc);
+    Some((u32::try_from(failure.count).ok()?, since))
 }
 
 /// A failure, with the hash of the inputs where it was known already.
@@ -310,6 +335,8 @@ enum Acted {
         hash: String,
         /// When to look again.
         next: DateTime<Utc>,
+        /// Whether nobody is known to have spoilt the Secret.
+        intact: bool,
         /// What was issued just now.
         issued: Option<Issued>,
     },
@@ -354,14 +381,26 @@ async fn act(
                 Ok(Acted::Settled {
                     hash,
                     next: due,
+                    intact: true,
                     issued: None,
                 })
             }
-            Decision::BackOff { until } | Decision::Defer { until } => Ok(Acted::Settled {
+            Decision::BackOff { until } => Ok(Acted::Settled {
                 hash,
                 next: until,
+                intact: true,
                 issued: None,
             }),
+            Decision::Defer { until, cause } => {
+                context.remember(uid, |memory| memory.failing = None);
+                let intact = cause == Cause::Requested;
+                Ok(Acted::Settled {
+                    hash,
+                    next: until,
+                    intact,
+                    issued: None,
+                })
+            }
             Decision::Conflict(problem) => Err(failed(problem)),
             Decision::Verify => {
                 verify(uid, wanted, secret.as_ref(), context)
@@ -386,6 +425,7 @@ async fn act(
                 Ok(Acted::Settled {
                     hash,
                     next,
+                    intact: true,
                     issued: Some(issued),
                 })
             }

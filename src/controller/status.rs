@@ -152,11 +152,12 @@ fn ready(view: &View<'_>) -> Said {
                 format!("credentials of {role} until {until}"),
             )
         }
-        None => (
+        None if view.current => (
             "False",
             Reason::Expired,
             format!("the credentials ended at {until}"),
         ),
+        None => ("False", Reason::Deferred, deferred()),
         Some(failing) if view.current && valid => (
             "True",
             Reason::RefreshFailing,
@@ -211,12 +212,15 @@ fn synced(view: &View<'_>) -> Said {
             Reason::Suspended,
             "the Secret is left as it is".to_owned(),
         ),
-        None => (
-            "False",
-            Reason::Expired,
-            "the Secret is out of date".to_owned(),
-        ),
+        None => ("False", Reason::Deferred, deferred()),
     }
+}
+
+fn deferred() -> String {
+    format!(
+        "the Secret is not as the spec asks. Remedy: {}",
+        Reason::Deferred.remedy()
+    )
 }
 
 /// Whether the failure lies in writing the Secret, not in getting credentials.
@@ -288,6 +292,7 @@ pub fn announcement(
         Some(failing) => (true, failing.problem.reason.as_str()),
         None if reason == Reason::CredentialsFresh.as_str() => (false, "CredentialsIssued"),
         None if reason == Reason::Suspended.as_str() => (false, Reason::Suspended.as_str()),
+        None if reason == Reason::Deferred.as_str() => (false, Reason::Deferred.as_str()),
         None => return None,
     };
     let mut note = message;
@@ -390,6 +395,14 @@ mod tests {
         assert_eq!(
             ready_of(&composed(40, None, false, Some(&refused))),
             ("False", "NotTrusted")
+        );
+    }
+
+    #[test]
+    fn a_change_that_waits_is_called_deferred() {
+        assert_eq!(
+            ready_of(&composed(1, None, false, None)),
+            ("False", "Deferred")
         );
     }
 
