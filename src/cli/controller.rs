@@ -16,6 +16,7 @@ pub(super) struct Args {
     #[arg(
         long,
         env = "RRSA_CONFIG",
+        hide_env_values = true,
         value_name = "FILE",
         default_value = "/etc/rrsa/config.yaml"
     )]

@@ -3,6 +3,7 @@
 mod controller;
 mod crd;
 mod operator;
+mod reference;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +23,9 @@ enum Command {
     Controller(controller::Args),
     /// Print the custom resource definition as YAML.
     Crd(crd::Args),
+    /// Print the reference of all commands as Markdown.
+    #[command(hide = true)]
+    Reference(reference::Args),
 }
 
 /// Logging flags of the commands that serve.
@@ -31,6 +35,7 @@ struct LogArgs {
     #[arg(
         long = "log",
         env = "RRSA_LOG",
+        hide_env_values = true,
         default_value = "info",
         value_name = "FILTER"
     )]
@@ -39,6 +44,7 @@ struct LogArgs {
     #[arg(
         long = "log-format",
         env = "RRSA_LOG_FORMAT",
+        hide_env_values = true,
         default_value = "text",
         value_name = "FORMAT"
     )]
@@ -60,6 +66,7 @@ impl Cli {
         match self.command {
             Command::Controller(args) => args.run(),
             Command::Crd(args) => args.run(),
+            Command::Reference(args) => args.run(),
         }
     }
 }

@@ -1,0 +1,35 @@
+# The commands of the project. Each does all of its own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help demo test lint generate kubernetes
+
+help: ## Show the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
+
+demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (under a minute once built)
+	cargo build --locked --bins --examples
+	target/debug/examples/demo
+
+test: kubernetes lint ## Everything that CI runs
+	cargo test --locked
+	cargo build --locked --bins --examples
+	target/debug/examples/demo
+
+lint: ## Formatting, clippy, documentation, and the library without the operator
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+generate: ## Write the generated files anew (crds/, docs/cli.md)
+	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
+	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
+	cargo run --locked --quiet -- reference > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
+kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)
+	@tests/kubernetes/build.sh > /dev/null

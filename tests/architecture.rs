@@ -1,0 +1,192 @@
+//! Which room may import which, and what the library pulls in without the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+/// The allowed arrows (design section 2). A room may import itself and what stands beside it.
+const ARROWS: [(&str, &[&str]); 14] = [
+    ("contract", &[]),
+    ("secret", &[]),
+    ("world", &[]),
+    ("signing", &["secret"]),
+    ("sts", &["contract", "secret", "signing", "world"]),
+    ("imds", &["secret", "world"]),
+    (
+        "credentials",
+        &["contract", "imds", "secret", "sts", "world"],
+    ),
+    ("api", &["contract"]),
+    ("telemetry", &[]),
+    ("serving", &["contract", "telemetry", "world"]),
+    (
+        "controller",
+        &[
+            "api",
+            "contract",
+            "secret",
+            "serving",
+            "sts",
+            "telemetry",
+            "world",
+        ],
+    ),
+    (
+        "webhook",
+        &["api", "contract", "serving", "telemetry", "world"],
+    ),
+    (
+        "agent",
+        &["api", "contract", "serving", "sts", "telemetry", "world"],
+    ),
+    (
+        "cli",
+        &[
+            "agent",
+            "api",
+            "contract",
+            "controller",
+            "credentials",
+            "serving",
+            "sts",
+            "telemetry",
+            "webhook",
+            "world",
+        ],
+    ),
+];
+
+/// Crates that would mean that the library knows Kubernetes, serves HTTP or has a command line.
+const BEHIND_THE_WALL: [&str; 14] = [
+    "anyhow",
+    "axum",
+    "axum-server",
+    "clap",
+    "json-patch",
+    "jiff",
+    "k8s-openapi",
+    "kube",
+    "kube-client",
+    "minijinja",
+    "rcgen",
+    "schemars",
+    "serde-saphyr",
+    "tracing-subscriber",
+];
+
+fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Rooms that the text names as `crate::<room>`, outside comments.
+fn imports(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn rooms_import_only_what_the_table_allows() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let allowed: BTreeMap<_, _> = ARROWS.into_iter().collect();
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let relative = file.strip_prefix(&src).unwrap();
+        let first = relative.iter().next().unwrap().to_str().unwrap();
+        let room = first.trim_end_matches(".rs");
+        if matches!(room, "lib" | "main") {
+            continue;
+        }
+        let allowed = allowed
+            .get(room)
+            .unwrap_or_else(|| panic!("{room} is no room of the table"));
+        seen.insert(room.to_owned());
+        for other in imports(&std::fs::read_to_string(&file).unwrap()) {
+            assert!(
+                other == room || allowed.contains(&other.as_str()),
+                "{} imports {other}; {room} may import {allowed:?}",
+                relative.display()
+            );
+        }
+    }
+    assert!(
+        seen.contains("controller") && seen.contains("contract"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn the_check_sees_a_forbidden_import() {
+    let text = "// crate::webhook in a comment\nuse crate::{api};\nuse crate::controller::plan;\n";
+    assert!(imports(text).contains("controller"));
+    assert!(!imports(text).contains("webhook"));
+}
+
+#[test]
+fn nested_imports_are_not_used() {
+    // `use crate::{a, b}` would escape the check above.
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            !text.contains("crate::{"),
+            "{}: one `use crate::room` a line",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn the_library_alone_pulls_in_no_kubernetes_server_or_cli_crate() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--no-default-features",
+            "--edges",
+            "normal",
+        ])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<_> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(
+        names.contains("reqwest"),
+        "the tree could not be read: {tree}"
+    );
+    let leaked: Vec<_> = BEHIND_THE_WALL
+        .iter()
+        .filter(|name| names.contains(**name))
+        .collect();
+    assert!(
+        leaked.is_empty(),
+        "{leaked:?} belong to the feature `operator`"
+    );
+}
