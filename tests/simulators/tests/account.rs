@@ -30,6 +30,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) static CLUSTER: LazyLock<TokenIssuer> =
     LazyLock::new(|| TokenIssuer::rs256(ISSUER).expect("an RSA issuer"));
 
+/// A token of [`CLUSTER`] that is good for [`ROLE`].
+pub(crate) fn good_token() -> String {
+    CLUSTER.token(SUBJECT).expect("a token")
+}
+
 /// Keys to sign with.
 #[derive(Clone)]
 pub(crate) struct Keys {
@@ -270,7 +275,7 @@ impl Account {
 
     /// Exchanges a good token.
     pub(crate) async fn exchange(&self) -> Keys {
-        let token = CLUSTER.token(SUBJECT).expect("a token");
+        let token = good_token();
         Keys::of(&self.post(&Ask::oidc(&token)).await.credentials())
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::account::{Account, Ask, CLUSTER, FURTHER_ROLE, PATIENCE, ROLE, SUBJECT};
+use crate::account::{Account, Ask, FURTHER_ROLE, PATIENCE, ROLE, good_token};
 use crate::simulators::clock;
 use crate::simulators::faults::{Effect, Fault};
 
 const ACTION: &str = "AssumeRoleWithOIDC";
 
 fn exchange() -> Ask {
-    Ask::oidc(&CLUSTER.token(SUBJECT).expect("a token"))
+    Ask::oidc(&good_token())
 }
 
 /// The next exchange, with this effect.

@@ -11,3 +11,4 @@ mod faults;
 mod metadata;
 mod protocol;
 mod signed;
+mod tokens;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::account::{Account, Ask, CLUSTER, PATIENCE, ROLE, Reply, SUBJECT, client, encoded};
+use crate::account::{Account, Ask, PATIENCE, ROLE, Reply, client, encoded, good_token};
 use crate::simulators::sts::Sts;
 
 fn exchange() -> Ask {
-    Ask::oidc(&CLUSTER.token(SUBJECT).expect("a token"))
+    Ask::oidc(&good_token())
 }
 
 #[tokio::test]
