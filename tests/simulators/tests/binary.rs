@@ -125,6 +125,21 @@ fn mistakes_in_the_trust_file_are_named() {
     }
 }
 
+#[test]
+fn complaint_about_the_trust_file_shows_no_secret() {
+    let text = format!(
+        "{}rolls: []\n",
+        trust_file(SUBJECT).replace("s3cret", "hush")
+    );
+    for text in [
+        text.clone(),
+        text.replace("metadata", "accessKeys: [{secret: hush}]\nmetadata"),
+    ] {
+        let error = SimulatorConfig::parse(&text, Path::new("trust.yaml")).unwrap_err();
+        assert!(!format!("{error:#}").contains("hush"), "{error:#}");
+    }
+}
+
 #[tokio::test]
 async fn binary_serves_rereads_writes_and_ends() {
     let binary = binary().await;
