@@ -30,7 +30,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 
 use super::faults::Fault;
@@ -72,6 +72,8 @@ impl SimulatorConfig {
     /// Reads a trust file; relative JWKS files are taken from the folder of `file`.
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self> {
         let mut config: Self = serde_saphyr::from_str(text)
+            // The excerpt that would come along may show the secret of an access key.
+            .map_err(|error| anyhow!("{}", error.without_snippet()))
             .with_context(|| format!("read the trust file {}", file.display()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         for provider in &mut config.providers {

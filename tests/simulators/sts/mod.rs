@@ -18,6 +18,7 @@ mod trust;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::extract::{Request, State};
@@ -43,6 +44,8 @@ use super::random;
 
 /// Largest body that is read: a token of 20,000 characters and a policy, all percent-encoded.
 const LARGEST_BODY: usize = 128 * 1024;
+/// How long a client may take to send it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What requests and the handle share.
 pub(crate) struct Shared {
@@ -168,7 +171,11 @@ async fn serve(
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    let body = axum::body::to_bytes(body, LARGEST_BODY).await.ok();
+    let reading = axum::body::to_bytes(body, LARGEST_BODY);
+    let body = tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .ok()
+        .and_then(Result::ok);
     let raw = Raw {
         method: &parts.method,
         path: parts.uri.path(),
