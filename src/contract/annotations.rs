@@ -28,6 +28,11 @@ pub const INJECT: &str = "rrsa.io/inject";
 /// The one value of [`INJECT`] that opts out.
 pub const INJECT_OFF: &str = "off";
 
+/// Pod or ServiceAccount annotation: how the pod gets its credentials.
+pub const MODE: &str = "rrsa.io/mode";
+/// The value of [`MODE`] that stands where nobody says otherwise: the official webhook's way.
+pub const MODE_OIDC: &str = "oidc";
+
 /// On a binding: any new value asks for a refresh now.
 pub const REFRESH_REQUESTED_AT: &str = "rrsa.io/refresh-requested-at";
 

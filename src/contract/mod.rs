@@ -40,6 +40,9 @@ pub mod token_volume {
     pub const FILE: &str = "token";
     /// The same file as an absolute path, as Linux containers see it.
     pub const TOKEN_FILE: &str = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token";
+    /// The same file as Windows containers see it: their mounts lie below `C:`.
+    pub const TOKEN_FILE_WINDOWS: &str =
+        r"C:\var\run\secrets\ack.alibabacloud.com\rrsa-tokens\token";
     /// Mode of the projected files (0644): the kubelet tightens it where it can.
     pub const DEFAULT_MODE: u32 = 0o644;
     /// Shortest life of a token that may be asked for.
@@ -72,6 +75,10 @@ mod tests {
         assert_eq!(
             token_volume::TOKEN_FILE,
             format!("{}/{}", token_volume::MOUNT_PATH, token_volume::FILE)
+        );
+        assert_eq!(
+            token_volume::TOKEN_FILE_WINDOWS,
+            format!("C:{}", token_volume::TOKEN_FILE.replace('/', "\\"))
         );
     }
 }

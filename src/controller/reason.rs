@@ -226,6 +226,10 @@ impl Reason {
                 RefusalKind::InvalidParameter => Self::SessionRefused,
                 RefusalKind::Unknown => Self::StsRefused,
             },
+            // A load balancer's page: the service is not there, whatever the page says.
+            sts::Error::Malformed { status, .. } if status.is_server_error() => {
+                Self::StsUnreachable
+            }
             _ => Self::StsAnswerInvalid,
         }
     }

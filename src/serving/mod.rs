@@ -1,1 +1,16 @@
-//! serving
+//! TLS, certificates, health: what every part that listens needs.
+//!
+//! ```text
+//! store (Secret) ─► keeper ─► authority ─► leaf ─► tls (slot) ─► server
+//!                      └────► bundle ─► whoever registers it
+//! readiness ◄── conditions of the parts      admin ─► /healthz, /readyz
+//! ```
+
+pub mod admin;
+pub mod authority;
+pub mod authority_secret;
+pub mod keeper;
+pub mod readiness;
+pub mod ready_file;
+pub mod server;
+pub mod tls;

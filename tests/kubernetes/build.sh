@@ -7,6 +7,11 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+if ! command -v go > /dev/null; then
+  echo "test cluster: there is no 'go' on the PATH; install the version of go.mod or newer" >&2
+  exit 1
+fi
+
 names=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl kubeadm helm)
 cache=${RRSA_CLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rrsa/cluster}
 key=$(cat go.mod go.sum main.go build.sh <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)

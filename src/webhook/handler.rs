@@ -1,0 +1,275 @@
+//! HTTP around the decision: who may ask what, how long it may take, and what a failure is.
+//!
+//! | answer | when |
+//! |---|---|
+//! | 200 | decided, always `allowed: true` |
+//! | 400 | the body is no review |
+//! | 404, 405 | another path, another method |
+//! | 408 | the body did not arrive in time |
+//! | 413 | the body is longer than 7 MiB |
+//! | 415 | not `application/json`, or compressed |
+//! | 500 | namespace or ServiceAccount cannot be read, or a fault of ours |
+//! | 503 | more reviews at once than are served |
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::decision::{Reason, Warning};
+use super::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
+use super::inject::inject;
+use super::patch;
+use super::pod::Pod;
+use super::resolve::{opted_in, resolve, warn_of_near_misses};
+use super::review::{Review, Verdict};
+use super::settings::Settings;
+
+/// The path that the API server calls.
+pub const PATH: &str = "/mutate";
+/// Longest body: two objects of 3 MiB, which etcd does not take, and 1 MiB around them.
+pub const MAX_BODY: usize = 7 * 1024 * 1024;
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a decision may take; the API server waits for 5 s in all.
+pub const DECISION_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Most reviews that are worked on at once.
+pub const MAX_REVIEWS: usize = 256;
+
+/// What every review needs.
+#[derive(Debug, Clone)]
+pub struct Reviewer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    cluster: Arc<dyn Cluster>,
+    places: Semaphore,
+}
+
+impl Reviewer {
+    /// A reviewer with these settings who asks that cluster.
+    #[must_use]
+    pub fn new(settings: Settings, cluster: Arc<dyn Cluster>) -> Self {
+        let places = Semaphore::new(MAX_REVIEWS);
+        Self(Arc::new(Shared {
+            settings,
+            cluster,
+            places,
+        }))
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route(PATH, post(mutate))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(self)
+    }
+
+    /// Decides about one body and writes the answer.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn review(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let review = Review::parse(body)?;
+        let verdict = match &review.pod {
+            Some(pod) => timeout(DECISION_TIMEOUT, self.0.decide(&review.namespace, pod))
+                .await
+                .map_err(|_| Failure::TooSlow)??,
+            None => Verdict::untouched(Reason::NotAPodCreation, Vec::new()),
+        };
+        log(&review, &verdict);
+        verdict.to_body(&review.uid).map_err(|_| Failure::Fault)
+    }
+}
+
+impl Shared {
+    async fn decide(&self, namespace: &str, pod: &Pod<'_>) -> Result<Verdict, Failure> {
+        let facts = match self.opted_in(namespace, pod).await? {
+            Ok(facts) => facts,
+            Err(verdict) => return Ok(verdict),
+        };
+        let name = pod.service_account();
+        let Some(account) = self.service_account(namespace, name).await? else {
+            let reason = Reason::ServiceAccountMissing;
+            let warning = Warning::names(reason, "ServiceAccount", std::iter::once(name));
+            return Ok(Verdict::untouched(reason, vec![warning]));
+        };
+        self.verdict(&facts, &account, pod)
+    }
+
+    fn verdict(
+        &self,
+        namespace: &NamespaceFacts,
+        account: &ServiceAccountFacts,
+        pod: &Pod<'_>,
+    ) -> Result<Verdict, Failure> {
+        let mut warnings = Vec::new();
+        let injection = match resolve(&self.settings, namespace, account, pod, &mut warnings) {
+            Ok(injection) => injection,
+            Err(reason) => return Ok(Verdict::untouched(reason, warnings)),
+        };
+        let injected = inject(pod, &injection, &mut warnings);
+        if injected.operations.is_empty() {
+            return Ok(Verdict::untouched(injected.reason, warnings));
+        }
+        let patch = patch::to_bytes(&injected.operations).map_err(|_| Failure::Fault)?;
+        Ok(Verdict {
+            reason: injected.reason,
+            warnings,
+            role: Some(injection.role.as_str().to_owned()),
+            patch: Some(patch),
+        })
+    }
+
+    /// The namespace's facts if the pod is to be looked at, or else the answer.
+    async fn opted_in(
+        &self,
+        name: &str,
+        pod: &Pod<'_>,
+    ) -> Result<Result<Arc<NamespaceFacts>, Verdict>, Failure> {
+        if let Some(facts) = self.cluster.cached_namespace(name) {
+            match opted_in(pod, &facts) {
+                Ok(()) => return Ok(Ok(facts)),
+                // The API server sends only pods that have opted in, so this namespace was
+                // labelled after the cache last heard of it: look again.
+                Err(Reason::NotOptedIn) => {}
+                Err(reason) => return Ok(Err(Verdict::untouched(reason, Vec::new()))),
+            }
+        }
+        let Some(facts) = self.cluster.namespace(name).await? else {
+            let reason = Reason::NamespaceMissing;
+            let warning = Warning::names(reason, "namespace", std::iter::once(name));
+            return Ok(Err(Verdict::untouched(reason, vec![warning])));
+        };
+        Ok(match opted_in(pod, &facts) {
+            Ok(()) => Ok(facts),
+            Err(reason) => {
+                let mut warnings = Vec::new();
+                if reason == Reason::NotOptedIn {
+                    warn_of_near_misses(pod, &mut warnings);
+                }
+                Err(Verdict::untouched(reason, warnings))
+            }
+        })
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<ServiceAccountFacts>>, LookupError> {
+        match self.cluster.cached_service_account(namespace, name) {
+            Some(facts) => Ok(Some(facts)),
+            None => self.cluster.service_account(namespace, name).await,
+        }
+    }
+}
+
+/// Why there is no answer, so that `failurePolicy` decides.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The body is no review.
+    #[error(transparent)]
+    Malformed(#[from] super::review::Malformed),
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The decision took too long.
+    #[error("no decision within {DECISION_TIMEOUT:?}; the pod can be created again")]
+    TooSlow,
+    /// Something of ours broke.
+    #[error("internal fault; the pod can be created again")]
+    Fault,
+    /// The body's type is not JSON.
+    #[error("the body must be application/json, not compressed")]
+    MediaType,
+    /// The body did not arrive.
+    #[error("the body did not arrive within {BODY_TIMEOUT:?}")]
+    BodyTooSlow,
+    /// The body broke off or is too long.
+    #[error("the body cannot be read; at most {MAX_BODY} bytes are taken")]
+    Body(StatusCode),
+    /// Too many reviews at once.
+    #[error("more than {MAX_REVIEWS} reviews at once; the pod can be created again")]
+    Busy,
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Lookup(_) | Self::TooSlow | Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(status) => *status,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status(), self.to_string()).into_response()
+    }
+}
+
+async fn mutate(State(reviewer): State<Reviewer>, request: Request) -> Response {
+    match answer(&reviewer, request).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(failure) => {
+            let status = failure.status().as_u16();
+            tracing::warn!(status, error = %failure, "a review was not answered");
+            failure.into_response()
+        }
+    }
+}
+
+async fn answer(reviewer: &Reviewer, request: Request) -> Result<Vec<u8>, Failure> {
+    if !is_plain_json(request.headers()) {
+        return Err(Failure::MediaType);
+    }
+    let _place = reviewer.0.places.try_acquire().map_err(|_| Failure::Busy)?;
+    let body = timeout(BODY_TIMEOUT, Bytes::from_request(request, &()))
+        .await
+        .map_err(|_| Failure::BodyTooSlow)?
+        .map_err(|rejection| Failure::Body(rejection.status()))?;
+    // A panic is a bug, but one pod's bug is not to take the connection of the others down.
+    AssertUnwindSafe(reviewer.review(&body))
+        .catch_unwind()
+        .await
+        .unwrap_or(Err(Failure::Fault))
+}
+
+/// Whether the body is JSON as it is. Parameters such as a charset do not matter, nor does case.
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let essence = text(header::CONTENT_TYPE)
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+    essence.trim().eq_ignore_ascii_case("application/json")
+        && encoding.trim().eq_ignore_ascii_case("identity")
+}
+
+/// One line a review: names and codes, nothing of the object.
+fn log(review: &Review<'_>, verdict: &Verdict) {
+    let (uid, namespace, name) = (&*review.uid, &*review.namespace, &*review.name);
+    let decision = verdict.reason.code();
+    if verdict.warnings.is_empty() {
+        tracing::debug!(uid, namespace, name, decision, "reviewed");
+    } else {
+        let warnings = verdict.warning_codes();
+        tracing::info!(uid, namespace, name, decision, warnings, "reviewed");
+    }
+}

@@ -1,0 +1,311 @@
+//! The containers of a pod, their variables and mounts.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess};
+
+use super::Text;
+use crate::contract::token_volume;
+use crate::webhook::seen::{Seen, Shape, drain, object_shape};
+use crate::webhook::variables::Variable;
+
+/// Most containers of one kind that are looked at; etcd takes no pod with more.
+const MAX_CONTAINERS: usize = 10_000;
+
+/// A list in which every element is a container with a name.
+#[derive(Debug, Default)]
+pub struct Containers<'a>(pub Vec<Container<'a>>);
+
+/// One container.
+#[derive(Debug)]
+pub struct Container<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// Its variables.
+    pub env: Seen<Environment<'a>>,
+    /// Its mounts.
+    pub mounts: Seen<Mounts<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    env: Seen<Environment<'a>>,
+    #[serde(borrow, default)]
+    volume_mounts: Seen<Mounts<'a>>,
+}
+
+/// A container's own settings of variables that we know, in their order.
+#[derive(Debug, Default)]
+pub struct Environment<'a>(pub Vec<Setting<'a>>);
+
+/// One setting of a variable that we know.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Its place in the list.
+    pub index: usize,
+    /// Which variable.
+    pub variable: Variable,
+    /// Its literal value; `None` when it comes from elsewhere.
+    pub value: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSetting<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    value: Text<'a>,
+    #[serde(default)]
+    value_from: Seen<Anything>,
+}
+
+/// A container's mounts at, above or below our path.
+#[derive(Debug, Default)]
+pub struct Mounts<'a>(pub Vec<Mount<'a>>);
+
+/// One such mount.
+#[derive(Debug)]
+pub struct Mount<'a> {
+    /// Name of the volume.
+    pub volume: Cow<'a, str>,
+    /// Where it lies.
+    pub place: Place,
+    /// Whether only a part of the volume is mounted.
+    pub partial: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMount<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    mount_path: Text<'a>,
+    #[serde(borrow, default)]
+    sub_path: Text<'a>,
+    #[serde(borrow, default)]
+    sub_path_expr: Text<'a>,
+}
+
+/// How a path lies to that of our mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The same.
+    Same,
+    /// Above ours.
+    Above,
+    /// Below ours.
+    Below,
+    /// Somewhere else.
+    Elsewhere,
+}
+
+/// A value whose presence is all that counts.
+#[derive(Debug, Clone, Copy)]
+struct Anything;
+
+object_shape!(RawContainer<'a>, RawSetting<'a>, RawMount<'a>);
+
+impl<'de> Shape<'de> for Anything {
+    fn from_text(_: Cow<'de, str>) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Some(Self))
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Containers<'a> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut containers = Vec::new();
+        while let Some(container) = list.next_element::<Seen<RawContainer<'de>>>()? {
+            let container = container.into_value().and_then(Container::new);
+            let (Some(container), true) = (container, containers.len() < MAX_CONTAINERS) else {
+                drain(&mut list)?;
+                return Ok(None);
+            };
+            containers.push(container);
+        }
+        Ok(Some(Self(containers)))
+    }
+}
+
+impl<'a> Container<'a> {
+    fn new(raw: RawContainer<'a>) -> Option<Self> {
+        let name = raw.name.into_value()?;
+        (!raw.env.is_other() && !raw.volume_mounts.is_other()).then_some(Self {
+            name,
+            env: raw.env,
+            mounts: raw.volume_mounts,
+        })
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Environment<'a> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut settings = Vec::new();
+        let mut index = 0;
+        while let Some(setting) = list.next_element::<Seen<RawSetting<'de>>>()? {
+            if let Some(raw) = setting.into_value()
+                && let Some(variable) = raw.name.text().and_then(Variable::named)
+            {
+                settings.push(Setting {
+                    index,
+                    variable,
+                    value: raw.literal(),
+                });
+            }
+            index += 1;
+        }
+        Ok(Some(Self(settings)))
+    }
+}
+
+impl<'a> RawSetting<'a> {
+    /// The value as the kubelet would set it: an absent one is empty.
+    fn literal(self) -> Option<Cow<'a, str>> {
+        match self.value {
+            Seen::Other => None,
+            _ if !self.value_from.is_missing() => None,
+            Seen::Value(text) => Some(text),
+            Seen::Absent | Seen::Null => Some(Cow::Borrowed("")),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Mounts<'a> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut mounts = Vec::new();
+        while let Some(mount) = list.next_element::<Seen<RawMount<'de>>>()? {
+            let Some(raw) = mount.into_value() else {
+                continue;
+            };
+            let place = raw.mount_path.text().map_or(Place::Elsewhere, Place::of);
+            if place == Place::Elsewhere {
+                continue;
+            }
+            let given = |text: &Text<'_>| text.text().is_some_and(|text| !text.is_empty());
+            let partial = given(&raw.sub_path) || given(&raw.sub_path_expr);
+            let volume = raw.name.into_value().unwrap_or_default();
+            mounts.push(Mount {
+                volume,
+                place,
+                partial,
+            });
+        }
+        Ok(Some(Self(mounts)))
+    }
+}
+
+impl Place {
+    /// Where a mount path lies, after lexical cleaning. Windows paths are compared as theirs are:
+    /// without the drive, either slash, in any case.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let drive = path.as_bytes().get(1) == Some(&b':');
+        if drive || path.contains('\\') {
+            let path = path.get(2..).filter(|_| drive).unwrap_or(path);
+            return Self::of_posix(&path.replace('\\', "/").to_ascii_lowercase());
+        }
+        Self::of_posix(path)
+    }
+
+    fn of_posix(path: &str) -> Self {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                _ => parts.push(part),
+            }
+        }
+        let mut ours = token_volume::MOUNT_PATH
+            .split('/')
+            .filter(|part| !part.is_empty());
+        let mut parts = parts.into_iter();
+        loop {
+            match (parts.next(), ours.next()) {
+                (None, None) => return Self::Same,
+                (None, Some(_)) => return Self::Above,
+                (Some(_), None) => return Self::Below,
+                (Some(one), Some(other)) if one == other => {}
+                (Some(_), Some(_)) => return Self::Elsewhere,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn containers(json: &str) -> Seen<Containers<'_>> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[rstest]
+    #[case::null("null")]
+    #[case::object(r#"{"name":"a"}"#)]
+    #[case::null_element(r#"[{"name":"a"},null]"#)]
+    #[case::nameless(r#"[{"image":"a"}]"#)]
+    #[case::env_is_text(r#"[{"name":"a","env":"x"}]"#)]
+    #[case::mounts_are_a_number(r#"[{"name":"a","volumeMounts":1}]"#)]
+    fn containers_that_are_none_are_noticed(#[case] json: &str) {
+        assert!(containers(json).value().is_none());
+    }
+
+    #[test]
+    fn a_million_nulls_are_not_kept() {
+        let json = format!("[{}null]", "null,".repeat(1_000_000));
+        assert!(containers(&json).is_other());
+    }
+
+    #[test]
+    fn settings_keep_their_place_among_odd_entries() {
+        let json = r#"[{"name":"a","env":[null,{"value":"x"},
+            {"name":"alibaba_cloud_role_arn"},
+            {"name":"ALIBABA_CLOUD_ROLE_ARN","valueFrom":{"fieldRef":{}}},
+            {"name":"ALIBABA_CLOUD_ROLE_ARN"}]}]"#;
+        let containers = containers(json).into_value().unwrap();
+        let settings = &containers.0[0].env.value().unwrap().0;
+        let seen: Vec<_> = settings
+            .iter()
+            .map(|s| (s.index, s.value.as_deref()))
+            .collect();
+        assert_eq!(seen, [(3, None), (4, Some(""))]);
+    }
+
+    #[rstest]
+    #[case("/var/run/secrets/ack.alibabacloud.com/rrsa-tokens", Place::Same)]
+    #[case("/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/", Place::Same)]
+    #[case(
+        "/var//run/./secrets/x/../ack.alibabacloud.com/rrsa-tokens",
+        Place::Same
+    )]
+    #[case("/../var/run/secrets/ack.alibabacloud.com/rrsa-tokens", Place::Same)]
+    #[case(r"C:\Var\run\secrets\ack.alibabacloud.com\rrsa-tokens", Place::Same)]
+    #[case("/var/run/secrets", Place::Above)]
+    #[case("/", Place::Above)]
+    #[case(
+        "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token",
+        Place::Below
+    )]
+    #[case("/var/run/secrets/ack.alibabacloud.com/rrsa-tokens2", Place::Elsewhere)]
+    #[case("/Var/run/secrets/ack.alibabacloud.com/rrsa-tokens", Place::Elsewhere)]
+    #[case("/var/run/secrets/kubernetes.io/serviceaccount", Place::Elsewhere)]
+    #[case("", Place::Above)]
+    fn paths_are_compared_after_cleaning(#[case] path: &str, #[case] place: Place) {
+        assert_eq!(Place::of(path), place, "{path}");
+    }
+}

@@ -1,0 +1,397 @@
+//! `AdmissionReview` v1: the part of a request that is read, and the whole of an answer.
+//!
+//! The answer is always `allowed: true`. What cannot be read is the caller's fault and what
+//! fails is ours; both are told by the HTTP status, so that `failurePolicy` decides and not we.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::decision::{Reason, Warning};
+use super::depth;
+use super::pod::{Pod, Text};
+use super::seen::{Seen, object_shape};
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+/// Longest uid that is echoed; the API server's have 36 characters.
+const MAX_UID: usize = 128;
+
+/// A review that was asked for.
+#[derive(Debug)]
+pub struct Review<'a> {
+    /// Ties the answer to the question.
+    pub uid: Cow<'a, str>,
+    /// Namespace of the request, which counts; the object's is often empty.
+    pub namespace: Cow<'a, str>,
+    /// Name of the object, where it has one already.
+    pub name: Cow<'a, str>,
+    /// The pod to be created; `None` when the request is about something else.
+    pub pod: Option<Pod<'a>>,
+}
+
+/// Why a body is no review.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON, or JSON that contradicts itself.
+    #[error("the body is not a valid AdmissionReview: line {line}, column {column}: {problem}")]
+    Json {
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+        /// What kind of problem; never a part of the body.
+        problem: &'static str,
+    },
+    /// Nested deeper than anything legal.
+    #[error("the body is nested deeper than {} levels", depth::MAX_DEPTH)]
+    Depth,
+    /// Another version or kind.
+    #[error("apiVersion and kind must be {API_VERSION} and {KIND}")]
+    Version,
+    /// A part is missing or has another shape.
+    #[error("{0} is missing or not what it should be")]
+    Part(&'static str),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawReview<'a> {
+    #[serde(borrow, default)]
+    api_version: Text<'a>,
+    #[serde(borrow, default)]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    request: Seen<Request<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    #[serde(borrow, default)]
+    uid: Text<'a>,
+    #[serde(borrow, default)]
+    resource: Seen<Resource<'a>>,
+    #[serde(borrow, default)]
+    sub_resource: Text<'a>,
+    #[serde(borrow, default)]
+    operation: Text<'a>,
+    #[serde(borrow, default)]
+    namespace: Text<'a>,
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    object: Seen<Pod<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Resource<'a> {
+    #[serde(borrow, default)]
+    group: Text<'a>,
+    #[serde(borrow, default)]
+    version: Text<'a>,
+    #[serde(rename = "resource", borrow, default)]
+    plural: Text<'a>,
+}
+
+object_shape!(RawReview<'a>, Request<'a>, Resource<'a>);
+
+impl<'a> Review<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When the body is not a review that can be answered.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        if depth::exceeds(body, depth::MAX_DEPTH) {
+            return Err(Malformed::Depth);
+        }
+        let review: Seen<RawReview<'a>> =
+            serde_json::from_slice(body).map_err(|error| Malformed::json(&error))?;
+        let review = review.into_value().ok_or(Malformed::Part("the review"))?;
+        if review.api_version.text() != Some(API_VERSION) || review.kind.text() != Some(KIND) {
+            return Err(Malformed::Version);
+        }
+        let request = review
+            .request
+            .into_value()
+            .ok_or(Malformed::Part("request"))?;
+        let uid = request
+            .uid
+            .into_value()
+            .ok_or(Malformed::Part("request.uid"))?;
+        if uid.is_empty() || uid.len() > MAX_UID {
+            return Err(Malformed::Part("request.uid"));
+        }
+        let resource = request
+            .resource
+            .value()
+            .ok_or(Malformed::Part("request.resource"))?;
+        let operation = request
+            .operation
+            .text()
+            .ok_or(Malformed::Part("request.operation"))?;
+        let pod = if operation == "CREATE"
+            && resource.is_pods()
+            && request.sub_resource.text().unwrap_or_default().is_empty()
+        {
+            Some(
+                request
+                    .object
+                    .into_value()
+                    .ok_or(Malformed::Part("request.object"))?,
+            )
+        } else {
+            None
+        };
+        let namespace = request.namespace.into_value().unwrap_or_default();
+        if pod.is_some() && namespace.is_empty() {
+            return Err(Malformed::Part("request.namespace"));
+        }
+        let name = request.name.into_value().unwrap_or_default();
+        Ok(Self {
+            uid,
+            namespace,
+            name,
+            pod,
+        })
+    }
+}
+
+impl Resource<'_> {
+    fn is_pods(&self) -> bool {
+        self.group.text().unwrap_or_default().is_empty()
+            && self.version.text() == Some("v1")
+            && self.plural.text() == Some("pods")
+    }
+}
+
+impl Malformed {
+    /// The parser's own words may quote the body, so only the kind of its complaint is kept.
+    fn json(error: &serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let problem = match error.classify() {
+            Category::Io => "it cannot be read",
+            Category::Syntax => "it is not JSON",
+            Category::Data => "a key that counts stands twice",
+            Category::Eof => "it ends too early",
+        };
+        Self::Json {
+            line: error.line(),
+            column: error.column(),
+            problem,
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The decision about the whole pod.
+    pub reason: Reason,
+    /// What the pod's author can mend.
+    pub warnings: Vec<Warning>,
+    /// The role, when one was injected.
+    pub role: Option<String>,
+    /// The JSON Patch, when there is something to do.
+    pub patch: Option<Vec<u8>>,
+}
+
+impl Verdict {
+    /// Leaves the object as it is.
+    #[must_use]
+    pub const fn untouched(reason: Reason, warnings: Vec<Warning>) -> Self {
+        Self {
+            reason,
+            warnings,
+            role: None,
+            patch: None,
+        }
+    }
+
+    /// The codes of the warnings, each once.
+    #[must_use]
+    pub fn warning_codes(&self) -> String {
+        let mut codes: Vec<_> = self
+            .warnings
+            .iter()
+            .map(|warning| warning.reason.code())
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes.join(",")
+    }
+
+    /// The body of the answer to the review of that uid.
+    ///
+    /// # Errors
+    /// Never with plain text; the caller treats one as a fault of ours.
+    pub fn to_body(&self, uid: &str) -> serde_json::Result<Vec<u8>> {
+        let codes = self.warning_codes();
+        let mut audit_annotations = BTreeMap::from([("decision", self.reason.code())]);
+        if !codes.is_empty() {
+            audit_annotations.insert("warnings", &codes);
+        }
+        if let Some(role) = &self.role {
+            audit_annotations.insert("role", role);
+        }
+        let response = Response {
+            uid,
+            allowed: true,
+            patch_type: self.patch.as_ref().map(|_| "JSONPatch"),
+            patch: self.patch.as_ref().map(|patch| STANDARD.encode(patch)),
+            warnings: self.warnings.iter().map(Warning::sentence).collect(),
+            audit_annotations,
+        };
+        serde_json::to_vec(&Answer {
+            api_version: API_VERSION,
+            kind: KIND,
+            response,
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    audit_annotations: BTreeMap<&'static str, &'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn review() -> Value {
+        json!({"apiVersion": API_VERSION, "kind": KIND, "request": {
+            "uid": "u-1", "operation": "CREATE", "namespace": "team-a",
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": {"metadata": {"namespace": "other"}}}})
+    }
+
+    fn changed(pointer: &str, value: Value) -> String {
+        let mut review = review();
+        *review.pointer_mut(pointer).unwrap() = value;
+        review.to_string()
+    }
+
+    #[test]
+    fn the_requests_namespace_counts() {
+        let text = review().to_string();
+        let review = Review::parse(text.as_bytes()).unwrap();
+        assert_eq!((&*review.uid, &*review.namespace), ("u-1", "team-a"));
+        assert!(review.pod.is_some());
+    }
+
+    #[rstest]
+    #[case::update("/request/operation", json!("UPDATE"))]
+    #[case::delete("/request/operation", json!("DELETE"))]
+    #[case::connect("/request/operation", json!("CONNECT"))]
+    #[case::services("/request/resource/resource", json!("services"))]
+    #[case::group("/request/resource/group", json!("example.com"))]
+    fn other_requests_are_not_about_a_new_pod(#[case] pointer: &str, #[case] value: Value) {
+        let text = changed(pointer, value);
+        assert!(Review::parse(text.as_bytes()).unwrap().pod.is_none());
+    }
+
+    #[rstest]
+    #[case("binding")]
+    #[case("exec")]
+    #[case("status")]
+    #[case("ephemeralcontainers")]
+    fn subresources_are_not_about_a_new_pod(#[case] sub: &str) {
+        let mut review = review();
+        review["request"]["subResource"] = json!(sub);
+        assert!(
+            Review::parse(review.to_string().as_bytes())
+                .unwrap()
+                .pod
+                .is_none()
+        );
+    }
+
+    #[rstest]
+    #[case::no_request("/request", Value::Null)]
+    #[case::empty_uid("/request/uid", json!(""))]
+    #[case::no_uid("/request/uid", Value::Null)]
+    #[case::numeric_uid("/request/uid", json!(5))]
+    #[case::long_uid("/request/uid", json!("u".repeat(1 << 20)))]
+    #[case::null_object("/request/object", Value::Null)]
+    #[case::list_object("/request/object", json!([]))]
+    #[case::text_object("/request/object", json!("pod"))]
+    #[case::old_version("/apiVersion", json!("admission.k8s.io/v1beta1"))]
+    #[case::new_version("/apiVersion", json!("admission.k8s.io/v2"))]
+    #[case::other_kind("/kind", json!("ConversionReview"))]
+    #[case::other_case("/kind", json!("admissionreview"))]
+    fn odd_reviews_are_malformed(#[case] pointer: &str, #[case] value: Value) {
+        assert!(Review::parse(changed(pointer, value).as_bytes()).is_err());
+    }
+
+    #[rstest]
+    #[case::empty("")]
+    #[case::no_json("hello")]
+    #[case::truncated(r#"{"apiVersion":"admission.k8s.io/v1","#)]
+    #[case::list("[]")]
+    #[case::deep(&"[".repeat(10_000))]
+    fn what_is_no_json_object_is_malformed(#[case] body: &str) {
+        assert!(Review::parse(body.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn trailing_bytes_and_doubled_keys_are_malformed() {
+        assert!(Review::parse(format!("{}x", review()).as_bytes()).is_err());
+        let doubled = review()
+            .to_string()
+            .replacen(r#""uid""#, r#""uid":"u-0","uid""#, 1);
+        assert!(Review::parse(doubled.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_depth_of_10_000_below_an_ignored_key_is_malformed() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text = review()
+            .to_string()
+            .replacen(r#""uid""#, &format!(r#""x":{deep},"uid""#), 1);
+        assert!(matches!(
+            Review::parse(text.as_bytes()),
+            Err(Malformed::Depth)
+        ));
+    }
+
+    #[test]
+    fn an_error_never_quotes_the_body() {
+        let text = review().to_string().replacen("u-1", r"secret\ud800", 1);
+        let error = Review::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn nothing_to_do_means_no_patch_field() {
+        let body = Verdict::untouched(Reason::NoRole, Vec::new())
+            .to_body("u-1")
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(body).unwrap(),
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":true,"auditAnnotations":{"decision":"NoRole"}}}"#
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The tests that need a real API server. Most share one control plane and one installation of
+//! rrsa, each in a namespace of its own; what stops, restarts or hurries has its own.
+
+#[path = "../installation/mod.rs"]
+mod installation;
+#[path = "../simulators/mod.rs"]
+mod simulators;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "each program uses its part of the support tree")]
+mod support;
+
+mod binding;
+mod bindings;
+mod fixture;
+mod policy;
+mod refresh;
+mod schema;
+mod webhook;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::sync::OnceCell;
+
+use bindings::Scene;
+use installation::{Choices, Installation};
+use support::kubernetes::Cluster;
+
+fn choices(session_lifetime: Option<Duration>) -> Choices {
+    Choices {
+        rrsa: PathBuf::from(env!("CARGO_BIN_EXE_rrsa")),
+        session_lifetime,
+    }
+}
+
+/// The installation that most tests share; the first one to ask starts it.
+async fn installation() -> Result<&'static Installation> {
+    static SHARED: OnceCell<Result<Installation, String>> = OnceCell::const_new();
+    let start = async || Installation::start(Cluster::shared().await?, choices(None)).await;
+    let shared = SHARED
+        .get_or_init(async || start().await.map_err(|error| format!("{error:#}")))
+        .await;
+    shared
+        .as_ref()
+        .map_err(|error| anyhow!("the shared installation: {error}"))
+}
+
+/// A cluster and an installation of one test alone.
+async fn own_installation(lifetime: Option<Duration>) -> Result<(Cluster, Installation)> {
+    let cluster = Cluster::start().await?;
+    let installation = Installation::start(&cluster, choices(lifetime)).await?;
+    Ok((cluster, installation))
+}
+
+/// Runs a test in a namespace of its own on the shared installation.
+async fn with_scene(test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>) -> Result<()> {
+    let installation = installation().await?;
+    let namespace = Cluster::shared().await?.test_namespace().await?;
+    let scene = Scene::set(installation, namespace).await?;
+    reported(test(&scene).await)
+}
+
+/// Fails by a panic, while the namespace still exists: that prints the logs and objects that tell
+/// why.
+#[expect(clippy::panic, reason = "this is how a test fails")]
+fn reported(outcome: Result<()>) -> Result<()> {
+    if let Err(error) = outcome {
+        panic!("{error:?}");
+    }
+    Ok(())
+}

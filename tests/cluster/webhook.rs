@@ -1,0 +1,405 @@
+//! Pods through the real API server: what they get, and which of them are never sent to the webhook.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::bindings::SOON;
+use crate::installation::{ACCOUNT, Installation, PROVIDER};
+use crate::support::kubernetes::Cluster;
+use crate::support::kubernetes::namespace::TestNamespace;
+use crate::support::wait;
+use crate::{installation, reported};
+
+const INJECTION: &str = "pod-identity.alibabacloud.com/injection";
+const OVERRIDE: &str = "pod-identity.alibabacloud.com/override-env";
+const ROLE_NAME: &str = "pod-identity.alibabacloud.com/role-name";
+const TOKEN_EXPIRATION: &str = "pod-identity.alibabacloud.com/service-account-token-expiration";
+const TOKEN_FILE: &str = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token";
+
+/// A namespace with the ServiceAccount `app`, and pods in it.
+struct Pods<'a> {
+    installation: &'a Installation,
+    namespace: TestNamespace<'a>,
+}
+
+impl Pods<'_> {
+    async fn with(
+        labels: &[(&str, &str)],
+        account_annotations: Value,
+        test: impl AsyncFnOnce(&Pods<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let installation = installation().await?;
+        let namespace = Cluster::shared().await?.test_namespace_with(labels).await?;
+        let pods = Pods {
+            installation,
+            namespace,
+        };
+        let account = serde_json::from_value(json!({
+            "metadata": {"name": "app", "annotations": account_annotations},
+        }))?;
+        let accounts = pods
+            .namespace
+            .api::<k8s_openapi::api::core::v1::ServiceAccount>();
+        accounts.create(&PostParams::default(), &account).await?;
+        reported(test(&pods).await)
+    }
+
+    /// Creates the pod as raw JSON and returns what the API server stored (or would store).
+    async fn create(&self, pod: Value, dry_run: bool) -> Result<Value> {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        let client = self.namespace.client();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client, self.namespace.name(), &resource);
+        let parameters = PostParams {
+            dry_run,
+            ..PostParams::default()
+        };
+        let made = api
+            .create(&parameters, &serde_json::from_value(pod)?)
+            .await?;
+        Ok(serde_json::to_value(made)?)
+    }
+
+    /// Whether the webhook decided about a pod of this namespace, by its own log.
+    fn was_asked(&self) -> Result<bool> {
+        let log = std::fs::read_to_string(self.installation.webhook_log()?)?;
+        let marker = format!("namespace=\"{}\"", self.namespace.name());
+        Ok(log
+            .lines()
+            .any(|line| line.contains("reviewed") && line.contains(&marker)))
+    }
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "serviceAccountName": "app",
+            "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
+        },
+    })
+}
+
+fn golden_env(role: &str) -> Value {
+    json!([
+        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": role},
+        {"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": PROVIDER},
+        {"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": TOKEN_FILE},
+        {"name": "ALIBABA_CLOUD_STS_ENDPOINT", "value": "sts-vpc.cn-hangzhou.aliyuncs.com"},
+        {"name": "ALIBABA_CLOUD_STS_REGION", "value": "cn-hangzhou"},
+        {"name": "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", "value": "true"},
+    ])
+}
+
+fn golden_mount() -> Value {
+    json!({
+        "name": "rrsa-oidc-token",
+        "mountPath": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens",
+        "readOnly": true,
+    })
+}
+
+fn golden_volume(seconds: u32) -> Value {
+    json!({
+        "name": "rrsa-oidc-token",
+        "projected": {
+            "defaultMode": 420,
+            "sources": [{"serviceAccountToken": {
+                "audience": "sts.aliyuncs.com",
+                "expirationSeconds": seconds,
+                "path": "token",
+            }}],
+        },
+    })
+}
+
+/// The spec without the names that the API server makes up.
+fn comparable(pod: &Value) -> Value {
+    let text = pod["spec"].to_string();
+    // The default token's volume is named kube-api-access-<random>.
+    let Some(at) = text.find("kube-api-access-") else {
+        return pod["spec"].clone();
+    };
+    let name: String = text[at..].chars().take_while(|c| *c != '"').collect();
+    serde_json::from_str(&text.replace(&name, "kube-api-access")).unwrap_or_default()
+}
+
+fn env_of(pod: &Value) -> &Value {
+    &pod["spec"]["containers"][0]["env"]
+}
+
+fn own_role(name: &str) -> String {
+    format!("acs:ram::{ACCOUNT}:role/{name}")
+}
+
+#[tokio::test]
+async fn the_golden_pod_comes_back_exactly_so() -> Result<()> {
+    // The same pod without opt-in is the measure: nothing but the documented additions differs.
+    let mut expected = Value::Null;
+    Pods::with(&[], json!({ROLE_NAME: "app"}), async |pods| {
+        expected = comparable(&pods.create(pod("golden"), false).await?);
+        ensure!(
+            !pods.was_asked()?,
+            "a pod that did not opt in was sent to the webhook"
+        );
+        ensure!(
+            expected["containers"][0].get("env").is_none(),
+            "it was changed: {expected}"
+        );
+        Ok(())
+    })
+    .await?;
+    let append = |list: &mut Value, item: Value| list.as_array_mut().map(|list| list.push(item));
+    let container = &mut expected["containers"][0];
+    container["env"] = golden_env(&own_role("app"));
+    append(&mut container["volumeMounts"], golden_mount()).context("no mounts")?;
+    append(&mut expected["volumes"], golden_volume(3600)).context("no volumes")?;
+
+    Pods::with(
+        &[(INJECTION, "on")],
+        json!({ROLE_NAME: "app"}),
+        async |pods| {
+            for dry_run in [true, false] {
+                let made = pods.create(pod("golden"), dry_run).await?;
+                assert_eq!(comparable(&made), expected, "dry run: {dry_run}");
+            }
+            // The positive control of `was_asked`.
+            wait::until("the webhook's log", SOON, async || {
+                Ok(pods.was_asked()?.then_some(()))
+            })
+            .await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_opts_in_by_its_own_label() -> Result<()> {
+    Pods::with(&[], json!({ROLE_NAME: "app"}), async |pods| {
+        let mut labelled = pod("labelled");
+        labelled["metadata"]["labels"] = json!({INJECTION: "on"});
+        let made = pods.create(labelled, true).await?;
+        assert_eq!(env_of(&made), &golden_env(&own_role("app")));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_opts_in_by_the_arn_of_its_role() -> Result<()> {
+    Pods::with(&[], json!({}), async |pods| {
+        let arn = "acs:ram::9876543210987654:role/team/of-another-account";
+        let mut annotated = pod("annotated");
+        annotated["metadata"]["annotations"] = json!({"rrsa.io/role-arn": arn});
+        let made = pods.create(annotated, true).await?;
+        assert_eq!(env_of(&made), &golden_env(arn));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_account_may_name_a_full_arn_and_the_pod_wins() -> Result<()> {
+    let of_account = "acs:ram::9876543210987654:role/of-the-account";
+    let annotations = json!({ROLE_NAME: "app", "rrsa.io/role-arn": of_account});
+    Pods::with(&[(INJECTION, "on")], annotations, async |pods| {
+        let made = pods.create(pod("plain"), true).await?;
+        assert_eq!(env_of(&made), &golden_env(of_account));
+        let of_pod = "acs:ram::9876543210987654:role/of-the-pod";
+        let mut annotated = pod("annotated");
+        annotated["metadata"]["annotations"] = json!({"rrsa.io/role-arn": of_pod});
+        let made = pods.create(annotated, true).await?;
+        assert_eq!(env_of(&made), &golden_env(of_pod));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_that_opts_out_is_never_sent() -> Result<()> {
+    Pods::with(
+        &[(INJECTION, "on")],
+        json!({ROLE_NAME: "app"}),
+        async |pods| {
+            let mut out = pod("out");
+            out["metadata"]["annotations"] = json!({"rrsa.io/inject": "off"});
+            let made = pods.create(out, false).await?;
+            assert!(env_of(&made).is_null());
+            ensure!(!pods.was_asked()?, "it was sent to the webhook");
+            Ok(())
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn lists_choose_containers_and_init_containers_count() -> Result<()> {
+    Pods::with(
+        &[(INJECTION, "on")],
+        json!({ROLE_NAME: "app"}),
+        async |pods| {
+            let image = "registry.example.com/app:1";
+            let mut several = pod("several");
+            several["spec"]["initContainers"] = json!([
+                {"name": "setup", "image": image},
+                {"name": "proxy", "image": image, "restartPolicy": "Always"},
+            ]);
+            several["spec"]["containers"] = json!([
+                {"name": "main", "image": image},
+                {"name": "side", "image": image},
+            ]);
+            several["metadata"]["annotations"] = json!({
+                "pod-identity.alibabacloud.com/only-containers": "setup, main ,side",
+                "pod-identity.alibabacloud.com/skip-containers": "side",
+            });
+            let made = pods.create(several, true).await?;
+            let injected = |list: &str, index: usize| made["spec"][list][index]["env"].is_array();
+            assert!(injected("initContainers", 0) && !injected("initContainers", 1));
+            assert!(injected("containers", 0) && !injected("containers", 1));
+            Ok(())
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn the_life_of_the_token_can_be_chosen_and_nonsense_is_warned_about() -> Result<()> {
+    let account = json!({ROLE_NAME: "app", TOKEN_EXPIRATION: "7200"});
+    Pods::with(&[(INJECTION, "on")], account, async |pods| {
+        let seconds = |pod: &Value| {
+            let volumes = pod["spec"]["volumes"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            volumes.last().map(|volume| {
+                volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"]
+                    .clone()
+            })
+        };
+        assert_eq!(
+            seconds(&pods.create(pod("a"), true).await?),
+            Some(json!(7200))
+        );
+        let mut chosen = pod("chosen");
+        chosen["metadata"]["annotations"] = json!({TOKEN_EXPIRATION: "600"});
+        assert_eq!(
+            seconds(&pods.create(chosen.clone(), true).await?),
+            Some(json!(600))
+        );
+
+        chosen["metadata"]["annotations"] = json!({TOKEN_EXPIRATION: "1h"});
+        assert_eq!(
+            seconds(&pods.create(chosen.clone(), true).await?),
+            Some(json!(3600))
+        );
+        let cluster = Cluster::shared().await?;
+        let text = chosen.to_string();
+        let arguments = [
+            "-n",
+            pods.namespace.name(),
+            "create",
+            "--dry-run=server",
+            "--filename=-",
+        ];
+        let output =
+            cluster.kubectl_with(cluster.admin_kubeconfig(), &arguments, &text);
+        let warnings = output.await?.stderr;
+        for part in ["Warning:", TOKEN_EXPIRATION, "1h", "3600"] {
+            assert!(warnings.contains(part), "{part} is not in {warnings}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_pods_own_variables_stay_unless_overridden() -> Result<()> {
+    Pods::with(
+        &[(INJECTION, "on")],
+        json!({ROLE_NAME: "app"}),
+        async |pods| {
+            let mut own = pod("own");
+            own["spec"]["containers"][0]["env"] = json!([
+                {"name": "A", "value": "1"},
+                {"name": "ALIBABA_CLOUD_STS_REGION", "value": "eu-central-1"},
+            ]);
+            let value = |pod: &Value, name: &str| {
+                let env = env_of(pod).as_array().cloned().unwrap_or_default();
+                let found: Vec<_> = env.into_iter().filter(|v| v["name"] == name).collect();
+                assert_eq!(found.len(), 1, "{name}");
+                found[0]["value"].clone()
+            };
+            let region = "ALIBABA_CLOUD_STS_REGION";
+            let made = pods.create(own.clone(), true).await?;
+            assert_eq!(value(&made, region), "eu-central-1");
+            assert_eq!(value(&made, "ALIBABA_CLOUD_ROLE_ARN"), own_role("app"));
+            own["metadata"]["annotations"] = json!({OVERRIDE: "true"});
+            let made = pods.create(own.clone(), true).await?;
+            assert_eq!(value(&made, region), "cn-hangzhou");
+            assert_eq!(env_of(&made)[1]["name"], region, "replaced in place");
+
+            // The namespace's word, and the pod's against it. The webhook learns of a label by a watch.
+            let namespaces = Api::<Namespace>::all(pods.namespace.client());
+            let label = Patch::Merge(json!({"metadata": {"labels": {OVERRIDE: "true"}}}));
+            namespaces
+                .patch(pods.namespace.name(), &PatchParams::default(), &label)
+                .await?;
+            own["metadata"]["annotations"] = json!({});
+            wait::until("the namespace's override", SOON, async || {
+                let made = pods.create(own.clone(), true).await?;
+                ensure!(value(&made, region) == "cn-hangzhou", "not yet");
+                Ok(Some(()))
+            })
+            .await?;
+            own["metadata"]["annotations"] = json!({OVERRIDE: "false"});
+            let made = pods.create(own, true).await?;
+            assert_eq!(value(&made, region), "eu-central-1");
+            Ok(())
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn an_emptied_ca_bundle_is_put_right() -> Result<()> {
+    let (cluster, installation) = crate::own_installation(None).await?;
+    let configurations = Api::<MutatingWebhookConfiguration>::all(cluster.client().await?);
+    let bundles = async || {
+        let found = configurations.get("rrsa").await?;
+        let bundles = found.webhooks.unwrap_or_default().into_iter();
+        anyhow::Ok(
+            bundles
+                .map(|hook| hook.client_config.ca_bundle)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let before = bundles().await?;
+    ensure!(
+        before.len() == 3 && before.iter().all(Option::is_some),
+        "{}",
+        before.len()
+    );
+    let emptied = Patch::Json::<()>(serde_json::from_value(json!([
+        {"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"},
+    ]))?);
+    configurations
+        .patch("rrsa", &PatchParams::default(), &emptied)
+        .await?;
+    let repaired = async || Ok((bundles().await? == before).then_some(()));
+    wait::until("the caBundle", SOON, repaired).await?;
+
+    // A restart finds the CA in its Secret and goes on with it.
+    installation.restart_webhook(&cluster).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(bundles().await? == before, "the restart made another CA");
+    installation.ensure_running()?;
+    Ok(())
+}

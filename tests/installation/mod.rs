@@ -1,0 +1,296 @@
+//! rrsa on a test cluster, as an administrator installs it: custom resource, rights and policies
+//! from `crds/` and `deploy/`, controller and webhook as processes with the rights of their
+//! ServiceAccounts, and the STS simulator in the place of STS.
+//!
+//! Both processes log at TRACE, so that [`Installation::assert_no_secret_in_logs`] means something.
+#![allow(
+    dead_code,
+    reason = "the demo and the cluster tests use different parts"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::runtime::Runtime;
+
+use crate::simulators::config::{FederatedTrust, Provider, Role, SimulatorConfig, Subjects, Trust};
+use crate::simulators::sts::Sts;
+use crate::support::kubernetes::{Cluster, Process};
+use crate::support::logs;
+
+mod webhook;
+
+/// The account of the operator's configuration.
+pub(crate) const ACCOUNT: &str = "1234567890123456";
+/// The provider that the simulator registers for the cluster.
+pub(crate) const PROVIDER: &str = "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0test";
+/// Where the operator lives.
+pub(crate) const NAMESPACE: &str = "rrsa-system";
+/// Life of the tokens that controller and webhook run with: longer than any test.
+const KUBECONFIG_LIFE: Duration = Duration::from_hours(2);
+
+/// The manifests of an installation, in order.
+const MANIFESTS: [&str; 5] = [
+    "deploy/namespace.yaml",
+    "crds/alibabarolebindings.yaml",
+    "deploy/controller.yaml",
+    "deploy/users.yaml",
+    "deploy/policy.yaml",
+    //TMP "deploy/webhook.yaml",
+];
+
+/// What a test can choose.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choices {
+    /// The binary.
+    pub(crate) rrsa: PathBuf,
+    /// How long sessions really last; the simulator's one unfaithful knob.
+    pub(crate) session_lifetime: Option<Duration>,
+}
+
+/// rrsa on a cluster. Dropping it ends its processes.
+pub(crate) struct Installation {
+    choices: Choices,
+    controller: Mutex<Option<Process>>,
+    webhook: Mutex<Option<Process>>,
+    folder: PathBuf,
+    controller_kubeconfig: PathBuf,
+    webhook_kubeconfig: PathBuf,
+    /// STS; it lives on its own runtime, because every test has one of its own.
+    pub(crate) sts: Sts,
+    runtime: Option<Runtime>,
+}
+
+impl Installation {
+    /// Installs everything and starts controller and webhook.
+    ///
+    /// # Errors
+    /// What failed, with the ends of the logs.
+    pub(crate) async fn start(cluster: &Cluster, choices: Choices) -> Result<Self> {
+        for file in MANIFESTS {
+            let text = std::fs::read_to_string(repository(file))?;
+            cluster
+                .apply_yaml(&text)
+                .await
+                .with_context(|| format!("apply {file}"))?;
+        }
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "crd/alibabarolebindings.rrsa.io",
+        ];
+        cluster.kubectl(&established).await?.success()?;
+
+        let folder = cluster.state_dir().join("rrsa");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("jwks.json"), cluster.jwks().await?)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("simulators")
+            .enable_all()
+            .build()?;
+        let sts = {
+            let _inside = runtime.enter();
+            Sts::start(SimulatorConfig {
+                providers: vec![Provider {
+                    arn: PROVIDER.to_owned(),
+                    issuer: "https://kubernetes.default.svc".to_owned(),
+                    client_ids: vec!["sts.aliyuncs.com".to_owned()],
+                    jwks_file: folder.join("jwks.json"),
+                    broken: false,
+                    fingerprint_mismatch: false,
+                }],
+                session_lifetime: choices.session_lifetime,
+                ..SimulatorConfig::default()
+            })?
+        };
+        std::fs::write(folder.join("sts-ca.pem"), sts.ca_pem())?;
+        let account = async |name| {
+            cluster
+                .kubeconfig_for_service_account(NAMESPACE, name, KUBECONFIG_LIFE)
+                .await
+        };
+        let installation = Self {
+            controller_kubeconfig: account("rrsa-controller").await?,
+            webhook_kubeconfig: account("rrsa-controller").await?,
+            choices,
+            controller: Mutex::default(),
+            webhook: Mutex::default(),
+            folder,
+            sts,
+            runtime: Some(runtime),
+        };
+        installation
+            .write_operator_token(cluster, "operator", "sts.aliyuncs.com")
+            .await?;
+        installation
+            .write_operator_token(cluster, "elsewhere", "another.audience")
+            .await?;
+        std::fs::write(
+            installation.configuration(),
+            installation.configuration_text(),
+        )?;
+        installation.start_controller(cluster)?;
+        //TMP installation.start_webhook(cluster).await?;
+        Ok(installation)
+    }
+
+    /// Starts the controller (again).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start_controller(&self, cluster: &Cluster) -> Result<()> {
+        let mut command = Command::new(&self.choices.rrsa);
+        command
+            .args(["controller", "--log=trace", "--config"])
+            .arg(self.configuration())
+            .env("KUBECONFIG", &self.controller_kubeconfig);
+        let process = cluster.spawn("rrsa-controller", &command)?;
+        *self.controller.lock().unwrap() = Some(process);
+        Ok(())
+    }
+
+    /// `kill -9` to the controller.
+    ///
+    /// # Errors
+    /// When there is none or the kernel refuses.
+    pub(crate) fn kill_controller(&self) -> Result<()> {
+        let process = self.controller.lock().unwrap().take();
+        process.context("the controller is not running")?.kill9()
+    }
+
+    /// Fails when controller or webhook have ended.
+    ///
+    /// # Errors
+    /// Shows the end of the log.
+    pub(crate) fn ensure_running(&self) -> Result<()> {
+        for process in [&self.controller] {
+            process
+                .lock()
+                .unwrap()
+                .as_ref()
+                .context("not started")?
+                .ensure_running()?;
+        }
+        Ok(())
+    }
+
+    /// The ServiceAccounts that the processes run as, with their kubeconfigs.
+    pub(crate) fn identities(&self) -> [(&'static str, &Path); 2] {
+        [
+            ("rrsa-controller", &self.controller_kubeconfig),
+            ("rrsa-webhook", &self.webhook_kubeconfig),
+        ]
+    }
+
+    /// Makes RAM know a role that trusts these subjects (`system:serviceaccount:…`).
+    pub(crate) fn trust(&self, role_arn: &str, subjects: &[String]) {
+        let role = Role::new(
+            role_arn,
+            vec![Trust::Federated(FederatedTrust {
+                provider_arn: PROVIDER.to_owned(),
+                audiences: vec!["sts.aliyuncs.com".to_owned()],
+                issuer: Some("https://kubernetes.default.svc".to_owned()),
+                subjects: Subjects {
+                    equals: subjects.to_vec(),
+                    like: Vec::new(),
+                },
+            })],
+        );
+        self.sts.update(|config| {
+            config.roles.retain(|known| known.arn != role.arn);
+            config.roles.push(role);
+        });
+    }
+
+    /// Where the tokens of the operator stand, by the name that bindings call them.
+    async fn write_operator_token(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        audience: &str,
+    ) -> Result<()> {
+        let audience = format!("--audience={audience}");
+        let token = cluster
+            .kubectl(&[
+                "-n",
+                NAMESPACE,
+                "create",
+                "token",
+                "rrsa-controller",
+                &audience,
+            ])
+            .await?
+            .success()?;
+        std::fs::write(self.folder.join(name), token)?;
+        Ok(())
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join("config.yaml")
+    }
+
+    fn configuration_text(&self) -> String {
+        let folder = self.folder.display();
+        let sts = self.sts.host();
+        format!(
+            r#"accountId: "{ACCOUNT}"
+oidcProviderArn: {PROVIDER}
+region: cn-hangzhou
+sts:
+  endpoint: "{sts}"
+  caFile: {folder}/sts-ca.pem
+tokenFiles:
+  operator: {folder}/operator
+  elsewhere: {folder}/elsewhere
+delegation:
+  - namespaces: ["rrsa-test-*"]
+    roles: ["acs:ram::{ACCOUNT}:role/delegated-*"]
+"#
+        )
+    }
+
+    /// Searches the logs of all components for every secret and token that was issued.
+    ///
+    /// # Errors
+    /// Names file and line.
+    pub(crate) fn assert_no_secret_in_logs(&self, cluster: &Cluster) -> Result<()> {
+        let mut secrets = self.sts.issued_secrets();
+        for kubeconfig in [&self.controller_kubeconfig, &self.webhook_kubeconfig] {
+            let text = std::fs::read_to_string(kubeconfig)?;
+            let value: serde_json::Value = serde_json::from_str(&text)?;
+            let token = value["users"][0]["user"]["token"].as_str();
+            secrets.push(token.context("a kubeconfig without token")?.to_owned());
+        }
+        let leaks = logs::leaks(&cluster.log_dir(), &secrets)?;
+        ensure!(leaks.is_empty(), "secrets in the logs: {leaks:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        // A runtime must not wait for its tasks inside another one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A file of the repository.
+pub(crate) fn repository(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// The subject of a ServiceAccount, as trust policies name it.
+pub(crate) fn subject(namespace: &str, name: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
+/// The ARN of a role of the operator's account.
+pub(crate) fn role(name: &str) -> String {
+    format!("acs:ram::{ACCOUNT}:role/{name}")
+}

@@ -1,0 +1,19 @@
+//! The webhook through its real router, without a cluster.
+//!
+//! `admission` walks `tests/data/admission`, `hostile` sends what nobody should, `properties`
+//! makes pods up. Adding a case of admission is adding a folder; see `admission.rs`.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a rig that cannot go on has failed its test"
+)]
+
+#[path = "webhook/admission.rs"]
+mod admission;
+#[path = "webhook/hostile.rs"]
+mod hostile;
+#[path = "webhook/properties.rs"]
+mod properties;
+#[path = "webhook/rig.rs"]
+mod rig;

@@ -1,0 +1,287 @@
+//! What nobody should send: the documented answer comes, and nothing else breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, StatusCode};
+use futures::StreamExt;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::rig::{CONFIGURATION, FakeCluster, admit, ordinary_router, post, review, router, send};
+
+fn pod() -> Value {
+    json!({"metadata": {"generateName": "app-"}, "spec": {
+        "serviceAccountName": "app", "containers": [{"name": "app", "image": "example/app:1"}]}})
+}
+
+async fn status_of(body: impl Into<Body>) -> StatusCode {
+    send(&ordinary_router(), post(body)).await.0
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::no_json("hello")]
+#[case::truncated(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"#)]
+#[case::null("null")]
+#[case::deep(&"[".repeat(10_000))]
+#[case::nulls(&format!("[{}null]", "null,".repeat(1_000_000)))]
+#[case::huge_number(r#"{"apiVersion":1e400}"#)]
+#[tokio::test]
+async fn what_is_no_review_is_a_bad_request(#[case] body: &str) {
+    assert_eq!(status_of(body.to_owned()).await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn trailing_bytes_are_a_bad_request() {
+    let body = format!("{} {{}}", review(&pod()));
+    assert_eq!(status_of(body).await, StatusCode::BAD_REQUEST);
+}
+
+#[rstest]
+#[case::doubled_spec(r#""spec""#, r#""spec":{"containers":[]},"spec""#)]
+#[case::doubled_containers(r#""containers""#, r#""containers":[],"containers""#)]
+#[case::lone_surrogate(r#""name":"app""#, r#""name":"\ud800""#)]
+#[case::doubled_account(
+    r#""serviceAccountName""#,
+    r#""serviceAccountName":"x","serviceAccountName""#
+)]
+#[tokio::test]
+async fn contradictions_that_count_are_a_bad_request(#[case] from: &str, #[case] to: &str) {
+    let body = review(&pod()).to_string().replacen(from, to, 1);
+    assert_eq!(status_of(body).await, StatusCode::BAD_REQUEST);
+}
+
+#[rstest]
+#[case::unknown_doubled(r#""image""#, r#""future":1,"future":2,"image""#)]
+#[case::other_case(r#""containers""#, r#""Containers":[],"containers""#)]
+#[case::surrogate_that_is_not_read(r#""image":"#, r#""x":"\udfff","image":"#)]
+#[case::nul(r#""image":"#, r#""x":"\u0000","image":"#)]
+#[case::long_text(r#""image":"#, &format!(r#""x":"{}","image":"#, "y".repeat(5 << 20)))]
+#[tokio::test]
+async fn oddities_that_do_not_count_are_let_pass(#[case] from: &str, #[case] to: &str) {
+    let body = review(&pod()).to_string().replacen(from, to, 1);
+    let (status, body) = send(&ordinary_router(), post(body)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        String::from_utf8(body)
+            .unwrap()
+            .contains(r#""decision":"Injected""#)
+    );
+}
+
+#[rstest]
+#[case::plain(Some("application/json"), StatusCode::OK)]
+#[case::charset(Some("application/json; charset=utf-8"), StatusCode::OK)]
+#[case::upper(Some("Application/JSON"), StatusCode::OK)]
+#[case::missing(None, StatusCode::UNSUPPORTED_MEDIA_TYPE)]
+#[case::text(Some("text/plain"), StatusCode::UNSUPPORTED_MEDIA_TYPE)]
+#[case::prefix(Some("application/jsonx"), StatusCode::UNSUPPORTED_MEDIA_TYPE)]
+#[tokio::test]
+async fn only_json_is_taken(#[case] kind: Option<&str>, #[case] expected: StatusCode) {
+    let mut request = Request::post("/mutate");
+    if let Some(kind) = kind {
+        request = request.header("content-type", kind);
+    }
+    let request = request
+        .body(Body::from(review(&pod()).to_string()))
+        .unwrap();
+    assert_eq!(send(&ordinary_router(), request).await.0, expected);
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_refused() {
+    let mut request = post(review(&pod()).to_string());
+    request
+        .headers_mut()
+        .insert("content-encoding", "gzip".parse().unwrap());
+    let (status, _) = send(&ordinary_router(), request).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn seven_mebibytes_are_taken_and_one_byte_more_is_not() {
+    let limit = 7 << 20;
+    let mut body = review(&pod()).to_string();
+    body.push_str(&" ".repeat(limit - body.len()));
+    assert_eq!(status_of(body.clone()).await, StatusCode::OK);
+    body.push(' ');
+    assert_eq!(status_of(body.clone()).await, StatusCode::PAYLOAD_TOO_LARGE);
+    // The same without a Content-Length, in pieces that never end.
+    let pieces = futures::stream::repeat(Bytes::from(vec![b' '; 65536]))
+        .map(Ok::<_, std::convert::Infallible>);
+    assert_eq!(
+        status_of(Body::from_stream(pieces)).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_cut_off() {
+    let drip = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))])
+        .chain(futures::stream::pending());
+    assert_eq!(
+        status_of(Body::from_stream(drip)).await,
+        StatusCode::REQUEST_TIMEOUT
+    );
+}
+
+#[rstest]
+#[case::get(Method::GET, "/mutate", StatusCode::METHOD_NOT_ALLOWED)]
+#[case::head(Method::HEAD, "/mutate", StatusCode::METHOD_NOT_ALLOWED)]
+#[case::put(Method::PUT, "/mutate", StatusCode::METHOD_NOT_ALLOWED)]
+#[case::double_slash(Method::POST, "//mutate", StatusCode::NOT_FOUND)]
+#[case::trailing_slash(Method::POST, "/mutate/", StatusCode::NOT_FOUND)]
+#[case::dots(Method::POST, "/mutate/../x", StatusCode::NOT_FOUND)]
+#[case::encoded(Method::POST, "/%6dutate%2f", StatusCode::NOT_FOUND)]
+#[case::root(Method::POST, "/", StatusCode::NOT_FOUND)]
+#[tokio::test]
+async fn other_methods_and_paths_are_refused(
+    #[case] method: Method,
+    #[case] path: &str,
+    #[case] expected: StatusCode,
+) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request
+        .header("content-type", "application/json")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(send(&ordinary_router(), request).await.0, expected);
+}
+
+#[tokio::test]
+async fn what_is_no_new_pod_is_allowed_untouched_and_nobody_is_asked() {
+    let cluster = Arc::new(FakeCluster::ordinary());
+    let router = router(Arc::clone(&cluster), CONFIGURATION);
+    let mut asked = review(&pod());
+    for (key, value) in [
+        ("operation", json!("UPDATE")),
+        ("subResource", json!("ephemeralcontainers")),
+    ] {
+        asked["request"][key] = value;
+        let (status, body) = send(&router, post(asked.to_string())).await;
+        assert_eq!(status, StatusCode::OK);
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            answer["response"]["auditAnnotations"]["decision"],
+            "NotAPodCreation"
+        );
+        assert!(answer["response"].get("patch").is_none());
+    }
+    assert_eq!(cluster.lookups.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_api_server_that_fails_is_our_fault_and_no_denial() {
+    let cluster = FakeCluster {
+        broken: true,
+        ..FakeCluster::ordinary()
+    };
+    let router = router(Arc::new(cluster), CONFIGURATION);
+    let (status, body) = send(&router, post(review(&pod()).to_string())).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(
+        String::from_utf8(body)
+            .unwrap()
+            .contains("the API server is down")
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_labelled_a_moment_ago_is_looked_at_again() {
+    let stale = Some(Arc::default());
+    let cluster = FakeCluster {
+        stale_namespace: stale,
+        ..FakeCluster::ordinary()
+    };
+    let router = router(Arc::new(cluster), CONFIGURATION);
+    assert_eq!(admit(&router, &pod()).await.decision, "Injected");
+}
+
+#[tokio::test]
+async fn the_requests_namespace_wins_over_the_objects() {
+    let mut pod = pod();
+    pod["metadata"]["namespace"] = json!("kube-system");
+    assert_eq!(admit(&ordinary_router(), &pod).await.decision, "Injected");
+}
+
+#[rstest]
+#[case::absent(json!({"serviceAccountName": "app"}))]
+#[case::null(json!({"serviceAccountName": "app", "containers": null}))]
+#[case::empty(json!({"serviceAccountName": "app", "containers": []}))]
+#[case::object(json!({"serviceAccountName": "app", "containers": {"name": "a"}}))]
+#[case::null_element(json!({"serviceAccountName": "app", "containers": [{"name": "a"}, null]}))]
+#[case::volumes(json!({"serviceAccountName": "app", "containers": [{"name": "a"}], "volumes": {}}))]
+#[case::init(json!({"serviceAccountName": "app", "containers": [{"name": "a"}], "initContainers": 1}))]
+#[tokio::test]
+async fn pods_that_are_none_are_left_to_validation(#[case] spec: Value) {
+    let outcome = admit(&ordinary_router(), &json!({"spec": spec})).await;
+    assert_eq!(outcome.decision, "PodMalformed");
+    assert!(outcome.patch.is_none() && outcome.warnings.is_empty());
+}
+
+#[rstest]
+#[case::null_metadata(json!(null))]
+#[case::null_maps(json!({"labels": null, "annotations": null}))]
+#[case::list_maps(json!({"labels": [], "annotations": 5}))]
+#[case::odd_values(json!({"annotations": {
+    "rrsa.io/role-arn": 5, "rrsa.io/inject": {}, "rrsa.io/mode": null,
+    "pod-identity.alibabacloud.com/only-containers": ["app"]}}))]
+#[tokio::test]
+async fn odd_metadata_counts_as_absent(#[case] metadata: Value) {
+    let mut pod = pod();
+    pod["metadata"] = metadata;
+    assert_eq!(admit(&ordinary_router(), &pod).await.decision, "Injected");
+}
+
+#[tokio::test]
+async fn many_containers_variables_and_names_take_linear_time() {
+    let env: Vec<_> = (0..10)
+        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .collect();
+    let containers: Vec<_> = (0..1000)
+        .map(|n| json!({"name": format!("c{n}"), "env": env}))
+        .collect();
+    let list = "c1,".repeat(100_000);
+    let annotations = json!({"pod-identity.alibabacloud.com/skip-containers": list});
+    let pod = json!({"metadata": {"annotations": annotations},
+        "spec": {"serviceAccountName": "app", "containers": containers}});
+    let router = ordinary_router();
+    let admitted = tokio::time::timeout(Duration::from_secs(5), admit(&router, &pod));
+    let outcome = admitted.await.expect("linear, even in a debug build");
+    let patch = outcome.patch.unwrap();
+    assert_eq!(patch.as_array().unwrap().len(), 999 * 7 + 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_conflicts_make_a_short_warning() {
+    let mount = json!([{"name": "mine",
+        "mountPath": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"}]);
+    let containers: Vec<_> = (0..9_999)
+        .map(|n| json!({"name": format!("c{n}"), "volumeMounts": mount}))
+        .collect();
+    let pod = json!({"spec": {"serviceAccountName": "app", "containers": containers}});
+    let outcome = admit(&ordinary_router(), &pod).await;
+    assert_eq!(
+        (outcome.decision.as_str(), outcome.warnings.len()),
+        ("MountPathTaken", 1)
+    );
+    assert!(
+        outcome.warnings[0].contains("and 9996 more"),
+        "{}",
+        outcome.warnings[0]
+    );
+}
+
+#[tokio::test]
+async fn no_answer_repeats_a_variables_value() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["env"] = json!([
+        {"name": "PASSWORD", "value": "hunter2"},
+        {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": "hunter2"}]);
+    let (_, body) = send(&ordinary_router(), post(review(&pod).to_string())).await;
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("VariablesMixed") && !body.contains("hunter2"));
+}
