@@ -135,9 +135,11 @@ async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
     };
     let memory = context.remembered(uid);
     let now = context.clock.now();
+    let shown = context.reporter.shown(binding);
     let status = compose(&View {
         now,
         binding,
+        shown: shown.as_ref(),
         wanted: outcome.wanted.as_ref(),
         secret: outcome.secret.as_ref(),
         current: outcome.current,
@@ -152,7 +154,7 @@ async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
     });
     context
         .reporter
-        .report(binding, &status, memory.failing.as_ref())
+        .report(binding, shown.as_ref(), &status, memory.failing.as_ref())
         .await;
     // Expiry is a transition too: the status must say so when it comes.
     let expiry = outcome
@@ -421,7 +423,12 @@ async fn act(
                     return Ok(Acted::Dropped);
                 };
                 context.remember(uid, |memory| memory.failing = None);
-                let next = refresh::due(uid, context.clock.now(), issued.credentials.expiration);
+                // From the Secret itself, as every later look will reckon it.
+                let next = context
+                    .secrets
+                    .get(&wanted.namespace, &wanted.secret_name)
+                    .and_then(|s| Some(refresh::due(uid, s.issued_at?, s.expiration?)))
+                    .unwrap_or_else(|| context.clock.now());
                 Ok(Acted::Settled {
                     hash,
                     next,

@@ -50,17 +50,17 @@ impl Reporter {
     pub async fn report(
         &self,
         binding: &AlibabaRoleBinding,
+        shown: Option<&AlibabaRoleBindingStatus>,
         status: &AlibabaRoleBindingStatus,
         failing: Option<&Failing>,
     ) {
-        let shown = self.shown(binding);
-        if shown.as_ref() == Some(status) {
+        if shown == Some(status) {
             return;
         }
         if !self.write(binding, status).await {
             return;
         }
-        if let Some(told) = announcement(shown.as_ref(), status, failing) {
+        if let Some(told) = announcement(shown, status, failing) {
             let event = Event {
                 type_: if told.warning {
                     EventType::Warning
@@ -83,7 +83,8 @@ impl Reporter {
     }
 
     /// The newest status that is known: the watch's, or our own last write.
-    fn shown(&self, binding: &AlibabaRoleBinding) -> Option<AlibabaRoleBindingStatus> {
+    #[must_use]
+    pub fn shown(&self, binding: &AlibabaRoleBinding) -> Option<AlibabaRoleBindingStatus> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = binding.metadata.uid.as_deref()?;
         let version = binding.resource_version().unwrap_or_default();

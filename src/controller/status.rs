@@ -28,8 +28,10 @@ pub mod condition {
 pub struct View<'a> {
     /// The present moment.
     pub now: DateTime<Utc>,
-    /// The binding with the status it has.
+    /// The binding.
     pub binding: &'a AlibabaRoleBinding,
+    /// The status that is shown now: the watch may lag behind our own last write.
+    pub shown: Option<&'a AlibabaRoleBindingStatus>,
     /// What the spec asks for, if it makes sense.
     pub wanted: Option<&'a Wanted>,
     /// The binding's own Secret.
@@ -47,7 +49,7 @@ pub struct View<'a> {
 /// Composes the status.
 #[must_use]
 pub fn compose(view: &View<'_>) -> AlibabaRoleBindingStatus {
-    let before = view.binding.status.clone().unwrap_or_default();
+    let before = view.shown.cloned().unwrap_or_default();
     let (assumed_role_arn, access_key_id) = match (view.issued, view.secret) {
         (Some((arn, id)), _) => (Some(arn.to_owned()), Some(id.to_owned())),
         (None, Some(_)) => (
@@ -313,15 +315,13 @@ mod tests {
     use crate::controller::content::tests::wanted;
     use serde_json::json;
 
-    fn binding(status: Option<AlibabaRoleBindingStatus>) -> AlibabaRoleBinding {
-        let mut binding: AlibabaRoleBinding = serde_json::from_value(json!({
+    fn binding() -> AlibabaRoleBinding {
+        serde_json::from_value(json!({
             "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
             "metadata": {"name": "app", "namespace": "team-a", "generation": 3},
             "spec": {"role": {"name": "app"}, "serviceAccountName": "app"},
         }))
-        .unwrap();
-        binding.status = status;
-        binding
+        .unwrap()
     }
 
     fn at(minutes: i64) -> DateTime<Utc> {
@@ -362,7 +362,8 @@ mod tests {
     ) -> AlibabaRoleBindingStatus {
         compose(&View {
             now: at(minutes),
-            binding: &binding(status),
+            binding: &binding(),
+            shown: status.as_ref(),
             wanted: Some(&wanted()),
             secret: Some(&secret()),
             current,

@@ -309,8 +309,7 @@ async fn the_life_of_the_token_can_be_chosen_and_nonsense_is_warned_about() -> R
             "--dry-run=server",
             "--filename=-",
         ];
-        let output =
-            cluster.kubectl_with(cluster.admin_kubeconfig(), &arguments, &text);
+        let output = cluster.kubectl_with(cluster.admin_kubeconfig(), &arguments, &text);
         let warnings = output.await?.stderr;
         for part in ["Warning:", TOKEN_EXPIRATION, "1h", "3600"] {
             assert!(warnings.contains(part), "{part} is not in {warnings}");
