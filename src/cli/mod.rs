@@ -66,7 +66,10 @@ impl Cli {
         match self.command {
             Command::Controller(args) => args.run(),
             Command::Crd(args) => args.run(),
-            Command::Reference(args) => args.run(),
+            Command::Reference(args) => {
+                args.run();
+                Ok(())
+            }
         }
     }
 }

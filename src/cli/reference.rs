@@ -12,10 +12,9 @@ pub(super) struct Args {}
 
 impl Args {
     #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) {
         let Self {} = self;
         print!("{}", markdown());
-        Ok(())
     }
 }
 

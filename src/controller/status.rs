@@ -356,14 +356,14 @@ mod tests {
 
     fn composed(
         minutes: i64,
-        status: Option<AlibabaRoleBindingStatus>,
+        status: Option<&AlibabaRoleBindingStatus>,
         current: bool,
         failing: Option<&Failing>,
     ) -> AlibabaRoleBindingStatus {
         compose(&View {
             now: at(minutes),
             binding: &binding(),
-            shown: status.as_ref(),
+            shown: status,
             wanted: Some(&wanted()),
             secret: Some(&secret()),
             current,
@@ -412,7 +412,7 @@ mod tests {
         let before = composed(1, None, true, None);
         let after = composed(
             2,
-            Some(before),
+            Some(&before),
             false,
             Some(&failing(Reason::SecretConflict)),
         );
@@ -434,12 +434,7 @@ mod tests {
     #[test]
     fn the_transition_time_moves_with_the_status_only() {
         let first = composed(1, None, true, None);
-        let later = composed(
-            40,
-            Some(first.clone()),
-            true,
-            Some(&failing(Reason::Throttled)),
-        );
+        let later = composed(40, Some(&first), true, Some(&failing(Reason::Throttled)));
         assert_eq!(
             later.conditions[0].last_transition_time,
             first.conditions[0].last_transition_time
@@ -457,15 +452,15 @@ mod tests {
             announcement(None, &fresh, None).unwrap().reason,
             "CredentialsIssued"
         );
-        let refreshed = composed(35, Some(fresh.clone()), true, None);
+        let refreshed = composed(35, Some(&fresh), true, None);
         assert_eq!(announcement(Some(&fresh), &refreshed, None), None);
         let refused = failing(Reason::NotTrusted);
-        let failed = composed(40, Some(fresh.clone()), true, Some(&refused));
+        let failed = composed(40, Some(&fresh), true, Some(&refused));
         let told = announcement(Some(&fresh), &failed, Some(&refused)).unwrap();
         assert!(told.warning && told.reason == "NotTrusted");
-        let again = composed(45, Some(failed.clone()), true, Some(&refused));
+        let again = composed(45, Some(&failed), true, Some(&refused));
         assert_eq!(announcement(Some(&failed), &again, Some(&refused)), None);
-        let ended = composed(61, Some(again.clone()), true, Some(&refused));
+        let ended = composed(61, Some(&again), true, Some(&refused));
         assert_eq!(
             announcement(Some(&again), &ended, Some(&refused))
                 .unwrap()

@@ -270,13 +270,14 @@ fn endpoint(
             configuration.region.clone(),
         ));
     }
-    if sts.region.is_none() && sts.network.is_none() {
-        if let Some(host) = &configuration.sts.endpoint {
-            return Ok((
-                parse("sts.endpoint of the configuration", host)?,
-                configuration.region.clone(),
-            ));
-        }
+    if sts.region.is_none()
+        && sts.network.is_none()
+        && let Some(host) = &configuration.sts.endpoint
+    {
+        return Ok((
+            parse("sts.endpoint of the configuration", host)?,
+            configuration.region.clone(),
+        ));
     }
     let region = sts.region.unwrap_or_else(|| configuration.region.clone());
     if !sts_hosts::is_known(&region, &configuration.sts.extra_regions) {

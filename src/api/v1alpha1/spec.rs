@@ -21,6 +21,10 @@ const HOST_AND_PORT: &str = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$";
 
 /// Lets a `ServiceAccount` take a RAM role of Alibaba Cloud and keeps fresh temporary credentials
 /// of that role in a Secret.
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn has a type and a priority"
+)]
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "rrsa.io",
