@@ -2,6 +2,10 @@
 //!
 //! Two tests run this very program once more, on one of the two ignored tests at the end, because
 //! what they prove is about the end of a test program.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside the product's world"
+)]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,7 +20,7 @@ use kube::{Api, Client};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::kubernetes::reaper::Identity;
-use crate::support::kubernetes::{Cluster, EXISTING};
+use crate::support::kubernetes::{Cluster, EXISTING, Process};
 use crate::support::{logs, wait};
 
 /// Set for the program that is run once more; without it the ignored tests do nothing.
@@ -24,10 +28,10 @@ const ONCE_MORE: &str = "RRSA_TEST_ONCE_MORE";
 /// A line that a process writes to its log, to be found again.
 const MARK: &str = "a line of a process beside the cluster";
 /// Far more than anything here takes.
-const CEILING: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_mins(1);
 
 /// The life of a token.
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A program that writes its arguments to its log and stays.
 fn stays(mark: &str) -> Command {
@@ -42,15 +46,15 @@ fn stays(mark: &str) -> Command {
 }
 
 /// This test program, to be run on one of its ignored tests.
-fn once_more(test: &str) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(env::current_exe().unwrap());
+fn once_more(test: &str) -> std::io::Result<tokio::process::Command> {
+    let mut command = tokio::process::Command::new(env::current_exe()?);
     command
         .args(["--ignored", "--exact", test, "--nocapture"])
         .env(ONCE_MORE, "1")
         .env_remove(EXISTING)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    command
+    Ok(command)
 }
 
 async fn is_forbidden(client: Client) -> bool {
@@ -358,6 +362,7 @@ fn secret_in_a_log_is_found_in_both_forms_and_not_repeated() {
 #[tokio::test]
 async fn test_program_killed_with_minus_9_leaves_no_process_and_no_folder() {
     let mut program = once_more("fixture::holds_a_cluster")
+        .unwrap()
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -406,11 +411,7 @@ async fn test_program_killed_with_minus_9_leaves_no_process_and_no_folder() {
 #[tokio::test]
 async fn dropped_cluster_leaves_no_process_and_no_folder() {
     let cluster = Cluster::start().await.unwrap();
-    let mut processes: Vec<_> = cluster
-        .components()
-        .iter()
-        .map(|component| component.identity())
-        .collect();
+    let mut processes: Vec<_> = cluster.components().iter().map(Process::identity).collect();
     processes.push(Identity::of(cluster.reaper().id()).unwrap());
     let folder = cluster.state_dir().to_owned();
     drop(cluster);
@@ -422,6 +423,7 @@ async fn dropped_cluster_leaves_no_process_and_no_folder() {
 async fn failing_test_shows_logs_and_events_and_existing_cluster_is_used_as_it_is() {
     let cluster = Cluster::shared().await.unwrap();
     let fails = once_more("fixture::fails_in_a_namespace")
+        .unwrap()
         .env(EXISTING, cluster.admin_kubeconfig())
         .output();
     let output = tokio::time::timeout(CEILING, fails).await.unwrap().unwrap();

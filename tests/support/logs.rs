@@ -39,16 +39,16 @@ pub(crate) fn tails(folder: &Path, since: SystemTime, lines: usize) -> String {
         return format!("({} cannot be listed)", folder.display());
     };
     files.sort();
-    files
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .filter(|path| {
-            fs::metadata(path)
-                .and_then(|seen| seen.modified())
-                .is_ok_and(|at| at >= since)
-        })
-        .map(|path| format!("--- end of {}\n{}\n", path.display(), tail(path, lines)))
-        .collect()
+    let mut text = String::new();
+    for path in files {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let written = fs::metadata(&path).and_then(|seen| seen.modified());
+        if is_log && written.is_ok_and(|at| at >= since) {
+            let name = path.display().to_string();
+            text.extend(["--- end of ", &name, "\n", &tail(&path, lines), "\n"]);
+        }
+    }
+    text
 }
 
 /// Where a secret stands in a log. It does not repeat the secret.

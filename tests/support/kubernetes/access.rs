@@ -19,7 +19,7 @@ use super::Cluster;
 /// Loopback answers at once or not at all.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Nothing that a test asks for takes longer; a watch that is silent for so long starts anew.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// A client for a kubeconfig, whose configuration `change` may adapt.
 pub(super) async fn client(kubeconfig: &Path, change: impl FnOnce(&mut Config)) -> Result<Client> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 /// Prints the folder of the programs; the first run on a machine builds them.
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/build.sh");
 /// The first build takes 6 minutes on 2 cores; a slow network comes on top.
-const CEILING: Duration = Duration::from_secs(45 * 60);
+const CEILING: Duration = Duration::from_mins(45);
 
 /// The folder that holds etcd, kube-apiserver, kubectl and the others.
 ///

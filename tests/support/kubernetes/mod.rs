@@ -48,7 +48,7 @@ pub(crate) use run::Output;
 /// The variable that names the kubeconfig of a cluster to use instead of starting one.
 pub(crate) const EXISTING: &str = "RRSA_TEST_KUBECONFIG";
 /// How long kubectl may take; `kubectl wait` has its own `--timeout`.
-const KUBECTL: Duration = Duration::from_secs(120);
+const KUBECTL: Duration = Duration::from_mins(2);
 /// How long a cluster that exists may take to say its version.
 const ANSWER: Duration = Duration::from_secs(15);
 

@@ -119,15 +119,12 @@ impl TestNamespace<'_> {
             &["get", "events", "--sort-by=.metadata.creationTimestamp"][..],
             &["get", "alibabarolebindings.rrsa.io", "-o", "yaml"],
         ] {
-            let line = format!("kubectl --namespace {name} {}", query.join(" "));
             let answer = self
                 .cluster
                 .kubectl(&[&["--namespace", name], query].concat())
                 .await;
-            text += &match answer {
-                Ok(output) => format!("--- {line}\n{}{}\n", output.stdout, output.stderr),
-                Err(error) => format!("--- {line}\n{error:#}\n"),
-            };
+            let answer = answer.map_or_else(|error| format!("{error:#}"), |said| said.to_string());
+            text.extend(["--- ", &answer, "\n"]);
         }
         text
     }

@@ -1,6 +1,7 @@
 //! Programs that end by themselves (kubectl, kubeadm), each with a ceiling.
 
 use std::fmt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ pub(super) async fn run(
     input: &[u8],
     ceiling: Duration,
 ) -> Result<Output> {
-    let line = format!("{command:?}");
+    let line = line(command);
     let mut shell = tokio::process::Command::from(waiting_for_go("run", command, reaper.folder()));
     let mut child = shell
         .stdout(Stdio::piped())
@@ -96,4 +97,16 @@ pub(super) async fn run(
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         command: line,
     })
+}
+
+/// The command as a person would type it.
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
