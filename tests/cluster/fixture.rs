@@ -17,9 +17,9 @@ use anyhow::ensure;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::support::kubernetes::reaper::Identity;
+use crate::support::kubernetes::reaper::{self, Identity};
 use crate::support::kubernetes::{Cluster, EXISTING, Process};
 use crate::support::{logs, wait};
 
@@ -206,6 +206,7 @@ async fn token_keys_are_told() {
 #[tokio::test]
 async fn audit_log_counts_the_calls_of_a_user() {
     let cluster = Cluster::shared().await.unwrap();
+    let log = cluster.audit().unwrap();
     let namespace = cluster.test_namespace().await.unwrap();
     let kubeconfig = cluster
         .kubeconfig_for_service_account(namespace.name(), "default", HOUR)
@@ -225,7 +226,7 @@ async fn audit_log_counts_the_calls_of_a_user() {
             secrets.get_opt("absent").await.unwrap_err();
         }
         let calls = wait::until("three calls in the audit log", CEILING, async || {
-            let calls = cluster.audit()?.calls_of(user)?;
+            let calls = log.calls_of(user)?;
             ensure!(calls.len() >= 3, "it has {}", calls.len());
             Ok(Some(calls))
         })
@@ -406,6 +407,57 @@ async fn test_program_killed_with_minus_9_leaves_no_process_and_no_folder() {
     })
     .await
     .unwrap();
+}
+
+/// A PID may belong to somebody else by the time the reaper acts: the start time tells.
+#[tokio::test]
+async fn reaper_ends_what_was_registered_and_leaves_a_stranger_with_a_reused_pid_alone() {
+    let sleeper = || {
+        let mut command = tokio::process::Command::new("sleep");
+        command.arg("60").kill_on_drop(true).spawn().unwrap()
+    };
+    let [mut registered, mut collected, mut stranger] = [sleeper(), sleeper(), sleeper()];
+    let identity = |child: &tokio::process::Child| Identity::of(child.id().unwrap()).unwrap();
+    let [ours, gone, other] = [&registered, &collected, &stranger].map(identity);
+
+    let folder = tempfile::Builder::new()
+        .prefix("not-the-reapers-")
+        .tempdir()
+        .unwrap();
+    let mut reaper = tokio::process::Command::new("sh")
+        .args([reaper::SCRIPT.as_ref(), folder.path().as_os_str()])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut pipe = reaper.stdin.take().unwrap();
+    let lines = format!(
+        "+ {} {}\n+ {} {}\n+ {} {}\n- {} {}\n",
+        ours.pid,
+        ours.start,
+        gone.pid,
+        gone.start,
+        other.pid,
+        other.start + 1,
+        gone.pid,
+        gone.start
+    );
+    pipe.write_all(lines.as_bytes()).await.unwrap();
+    drop(pipe);
+    tokio::time::timeout(CEILING, reaper.wait())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert!(!ours.is_alive());
+    assert!(gone.is_alive() && other.is_alive());
+    assert!(
+        folder.path().exists(),
+        "only a folder with the right name is removed"
+    );
+    for child in [&mut registered, &mut collected, &mut stranger] {
+        child.kill().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 /// The script stays in the tree: it is read while it runs, the state folder it removes is not.
-const SCRIPT: &str = concat!(
+pub(crate) const SCRIPT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/support/kubernetes/reaper.sh"
 );
