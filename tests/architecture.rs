@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     ("api", &["contract"]),
     ("telemetry", &[]),
-    ("serving", &["contract", "telemetry", "world"]),
+    ("serving", &["contract", "secret", "telemetry", "world"]),
     (
         "controller",
         &[

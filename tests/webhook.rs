@@ -1,7 +1,7 @@
 //! The webhook through its real router, without a cluster.
 //!
 //! `admission` walks `tests/data/admission`, `hostile` sends what nobody should, `properties`
-//! makes pods up. Adding a case of admission is adding a folder; see `admission.rs`.
+//! makes pods up, `certificates` and `running` serve over real TLS. Adding a case of admission is adding a folder; see `admission.rs`.
 
 #![expect(
     clippy::panic,
@@ -11,9 +11,17 @@
 
 #[path = "webhook/admission.rs"]
 mod admission;
+#[path = "webhook/certificates.rs"]
+mod certificates;
+#[path = "webhook/fake_api.rs"]
+mod fake_api;
 #[path = "webhook/hostile.rs"]
 mod hostile;
+#[path = "webhook/manifests.rs"]
+mod manifests;
 #[path = "webhook/properties.rs"]
 mod properties;
 #[path = "webhook/rig.rs"]
 mod rig;
+#[path = "webhook/running.rs"]
+mod running;

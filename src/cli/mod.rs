@@ -4,6 +4,7 @@ mod controller;
 mod crd;
 mod operator;
 mod reference;
+mod webhook;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,8 @@ enum Command {
     Controller(controller::Args),
     /// Print the custom resource definition as YAML.
     Crd(crd::Args),
+    /// Inject pods that ask for a role with what the SDKs need.
+    Webhook(webhook::Args),
     /// Print the reference of all commands as Markdown.
     #[command(hide = true)]
     Reference(reference::Args),
@@ -66,6 +69,7 @@ impl Cli {
         match self.command {
             Command::Controller(args) => args.run(),
             Command::Crd(args) => args.run(),
+            Command::Webhook(args) => args.run(),
             Command::Reference(args) => {
                 args.run();
                 Ok(())

@@ -238,3 +238,131 @@ fn malformed(key: &str, problem: &str) -> AuthorityError {
 fn issue(error: impl ToString) -> AuthorityError {
     AuthorityError::Issue(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn now() -> DateTime<Utc> {
+        "2026-05-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn names() -> Vec<String> {
+        vec!["webhook.rrsa-system.svc".to_owned(), "127.0.0.1".to_owned()]
+    }
+
+    #[test]
+    fn an_authority_survives_its_secret() {
+        let made = Authority::generate(now()).unwrap();
+        let read = Authority::from_secret(&made.to_secret()).unwrap();
+        assert_eq!(read.to_secret(), made.to_secret());
+        assert_eq!(read.not_after, now() + AUTHORITY_LIFE);
+        read.issue(&names(), now()).unwrap();
+    }
+
+    #[test]
+    fn a_leaf_names_its_server_and_is_signed_by_the_authority() {
+        let authority = Authority::generate(now()).unwrap();
+        let leaf = authority.issue(&names(), now()).unwrap();
+        let der = leaf.certified_key.end_entity_cert().unwrap();
+        let (_, parsed) = X509Certificate::from_der(der).unwrap();
+        let root = CertificateDer::from_pem_slice(authority.bundle().as_bytes()).unwrap();
+        let (_, root) = X509Certificate::from_der(&root).unwrap();
+        parsed.verify_signature(Some(root.public_key())).unwrap();
+        assert!(!parsed.is_ca());
+        let alternatives = parsed.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(alternatives.value.general_names.len(), 2);
+    }
+
+    #[rstest]
+    #[case::nothing_there("tls.crt", None, "tls.crt is missing")]
+    #[case::half_written("tls.key", None, "tls.key is missing")]
+    #[case::no_bundle("ca.crt", None, "ca.crt is missing")]
+    #[case::no_certificate("tls.crt", Some("hello"), "tls.crt is not a PEM certificate")]
+    #[case::no_key("tls.key", Some("hello"), "tls.key is not a PEM private key")]
+    #[case::no_list("ca.crt", Some("hello"), "ca.crt does not hold the certificate")]
+    fn a_secret_that_is_not_ours_is_refused_by_key(
+        #[case] key: &str,
+        #[case] value: Option<&str>,
+        #[case] problem: &str,
+    ) {
+        let mut data = Authority::generate(now()).unwrap().to_secret();
+        match value {
+            Some(value) => data.insert(key.to_owned(), value.into()),
+            None => data.remove(key),
+        };
+        let error = Authority::from_secret(&data).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+
+    #[test]
+    fn a_key_of_another_authority_is_refused() {
+        let mut data = Authority::generate(now()).unwrap().to_secret();
+        let other = Authority::generate(now()).unwrap().to_secret();
+        data.insert(keys::KEY.to_owned(), other[keys::KEY].clone());
+        let error = Authority::from_secret(&data).unwrap_err().to_string();
+        assert!(error.contains("does not belong"), "{error}");
+    }
+
+    #[test]
+    fn a_server_certificate_is_no_authority() {
+        let authority = Authority::generate(now()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = params(now(), now() + LEAF_LIFE)
+            .signed_by(&key, &authority.issuer)
+            .unwrap();
+        let mut data = authority.to_secret();
+        data.insert(keys::CERTIFICATE.to_owned(), leaf.pem().into_bytes());
+        let error = Authority::from_secret(&data).unwrap_err().to_string();
+        assert!(
+            error.contains("not the certificate of an authority"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bundle_of_two_is_kept_for_rotation() {
+        let made = Authority::generate(now()).unwrap();
+        let next = Authority::generate(now()).unwrap();
+        let mut data = made.to_secret();
+        let both = format!("{}{}", next.bundle(), made.bundle());
+        data.insert(keys::BUNDLE.to_owned(), both.clone().into_bytes());
+        assert_eq!(Authority::from_secret(&data).unwrap().bundle(), both);
+    }
+
+    #[test]
+    fn no_leaf_outlives_its_authority() {
+        let authority = Authority::generate(now()).unwrap();
+        let late = now() + AUTHORITY_LIFE - LEAF_LIFE / 2;
+        assert_eq!(
+            authority.issue(&names(), late).unwrap().not_after,
+            authority.not_after
+        );
+        let error = authority
+            .issue(&names(), now() + AUTHORITY_LIFE)
+            .unwrap_err();
+        assert!(matches!(error, AuthorityError::Expired(_)));
+    }
+
+    #[rstest]
+    #[case::fresh(0, false)]
+    #[case::early(4 * 24, false)]
+    #[case::two_thirds(7 * 24 * 2 / 3, true)]
+    #[case::over(8 * 24, true)]
+    #[case::slow_clock(-1, false)]
+    #[case::clock_set_back(-24, true)]
+    fn renewal_is_due_by_the_wall_clock(#[case] hours: i64, #[case] due: bool) {
+        let leaf = Authority::generate(now())
+            .unwrap()
+            .issue(&names(), now())
+            .unwrap();
+        assert_eq!(leaf.is_due(now() + chrono::TimeDelta::hours(hours)), due);
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let authority = Authority::generate(now()).unwrap();
+        assert!(!format!("{authority:?}").contains("PRIVATE"));
+    }
+}

@@ -9,6 +9,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
+use super::api_cause;
 use super::authority::SecretData;
 use super::keeper::{AuthorityStore, StoreError};
 use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL};
@@ -62,7 +63,7 @@ impl AuthorityStore for AuthoritySecret {
             let secret = self
                 .call(self.api.get_opt(&self.name))
                 .await?
-                .map_err(|error| StoreError(error.to_string()))?;
+                .map_err(|error| StoreError(api_cause(&error)))?;
             let data = secret.map(|secret| secret.data.unwrap_or_default());
             Ok(data.map(|data| {
                 data.into_iter()
@@ -96,7 +97,7 @@ impl AuthorityStore for AuthoritySecret {
             match self.call(self.api.create(&params, &secret)).await? {
                 Ok(_) => Ok(true),
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-                Err(error) => Err(StoreError(error.to_string())),
+                Err(error) => Err(StoreError(api_cause(&error))),
             }
         })
     }

@@ -204,3 +204,181 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serving::readiness::Readiness;
+    use chrono::{DateTime, Utc};
+    use std::sync::Mutex as Lock;
+
+    #[derive(Debug, Default)]
+    struct Shelf {
+        data: Lock<Option<SecretData>>,
+        down: Lock<bool>,
+    }
+
+    impl AuthorityStore for Shelf {
+        fn name(&self) -> String {
+            "Secret rrsa-system/ca".to_owned()
+        }
+
+        fn load(&self) -> BoxFuture<'_, Result<Option<SecretData>, StoreError>> {
+            Box::pin(async {
+                if *self.down.lock().unwrap() {
+                    return Err(StoreError("down".to_owned()));
+                }
+                let data = self.data.lock().unwrap().clone();
+                // Room for another replica between looking and making.
+                tokio::task::yield_now().await;
+                Ok(data)
+            })
+        }
+
+        fn create(&self, data: SecretData) -> BoxFuture<'_, Result<bool, StoreError>> {
+            Box::pin(async {
+                let mut shelf = self.data.lock().unwrap();
+                let free = shelf.is_none();
+                shelf.get_or_insert(data);
+                Ok(free)
+            })
+        }
+    }
+
+    #[derive(Debug)]
+    struct SetClock(Lock<DateTime<Utc>>);
+
+    impl Clock for SetClock {
+        fn now(&self) -> DateTime<Utc> {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    struct Rig {
+        shelf: Arc<Shelf>,
+        clock: Arc<SetClock>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let start = "2026-05-01T00:00:00Z".parse().unwrap();
+            Self {
+                shelf: Arc::default(),
+                clock: Arc::new(SetClock(Lock::new(start))),
+            }
+        }
+
+        fn replica(&self) -> Keeper {
+            let (store, clock) = (Arc::clone(&self.shelf), Arc::clone(&self.clock));
+            Keeper::new(store, vec!["webhook.rrsa-system.svc".to_owned()], clock)
+        }
+    }
+
+    async fn certificate(keeper: &Keeper) -> Vec<u8> {
+        let held = keeper.held.lock().await;
+        let leaf = &held.as_ref().unwrap().leaf;
+        leaf.certified_key.end_entity_cert().unwrap().to_vec()
+    }
+
+    #[tokio::test]
+    async fn ten_replicas_on_an_empty_cluster_agree() {
+        let rig = Rig::new();
+        let replicas: Vec<_> = (0..10).map(|_| rig.replica()).collect();
+        let refreshed = replicas.iter().map(Keeper::refresh);
+        futures::future::try_join_all(refreshed).await.unwrap();
+        let first = replicas[0].bundle().borrow().clone();
+        assert!(!first.is_empty());
+        assert!(
+            replicas
+                .iter()
+                .all(|replica| *replica.bundle().borrow() == first)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_leaf_is_renewed_in_time_and_not_before() {
+        let (rig, day) = (Rig::new(), Duration::from_hours(24));
+        let keeper = rig.replica();
+        keeper.refresh().await.unwrap();
+        let first = certificate(&keeper).await;
+        *rig.clock.0.lock().unwrap() += 4 * day;
+        keeper.refresh().await.unwrap();
+        assert_eq!(certificate(&keeper).await, first);
+        *rig.clock.0.lock().unwrap() += day;
+        *rig.shelf.down.lock().unwrap() = true;
+        assert!(keeper.refresh().await.is_err());
+        assert_ne!(
+            certificate(&keeper).await,
+            first,
+            "renewed though the store is down"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_deleted_authority_comes_back_the_same() {
+        let rig = Rig::new();
+        let keeper = rig.replica();
+        keeper.refresh().await.unwrap();
+        let before = rig.shelf.data.lock().unwrap().take();
+        keeper.refresh().await.unwrap();
+        assert_eq!(*rig.shelf.data.lock().unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_new_authority_is_followed() {
+        let rig = Rig::new();
+        let keeper = rig.replica();
+        keeper.refresh().await.unwrap();
+        let (first, trusted) = (certificate(&keeper).await, keeper.bundle().borrow().clone());
+        let other = Authority::generate(rig.clock.now()).unwrap();
+        *rig.shelf.data.lock().unwrap() = Some(other.to_secret());
+        keeper.refresh().await.unwrap();
+        assert_ne!(certificate(&keeper).await, first);
+        assert_ne!(*keeper.bundle().borrow(), trusted);
+        assert_eq!(*keeper.bundle().borrow(), other.bundle());
+    }
+
+    #[tokio::test]
+    async fn a_broken_authority_is_named_kept_and_serves_on() {
+        let rig = Rig::new();
+        let keeper = rig.replica();
+        keeper.refresh().await.unwrap();
+        let first = certificate(&keeper).await;
+        let broken = SecretData::from([("tls.crt".to_owned(), b"x".to_vec())]);
+        *rig.shelf.data.lock().unwrap() = Some(broken.clone());
+        let error = keeper.refresh().await.unwrap_err().to_string();
+        assert!(
+            error.contains("Secret rrsa-system/ca") && error.contains("delete it"),
+            "{error}"
+        );
+        assert_eq!(certificate(&keeper).await, first);
+        assert_eq!(
+            *rig.shelf.data.lock().unwrap(),
+            Some(broken),
+            "never overwritten"
+        );
+    }
+
+    #[tokio::test]
+    async fn ready_means_that_there_is_a_valid_certificate() {
+        let (rig, readiness) = (Rig::new(), Readiness::new());
+        let keeper = rig.replica();
+        let condition = readiness.condition("certificate", "not issued yet");
+        let failed = || KeeperError::Store {
+            name: "Secret".to_owned(),
+            cause: StoreError("down".to_owned()),
+        };
+        keeper.report(&condition, &failed()).await;
+        assert!(readiness.report().to_string().contains("down"));
+        keeper.refresh().await.unwrap();
+        condition.ready();
+        keeper.report(&condition, &failed()).await;
+        assert!(
+            readiness.report().is_ready(),
+            "a valid certificate serves on"
+        );
+        *rig.clock.0.lock().unwrap() += crate::serving::authority::LEAF_LIFE;
+        keeper.report(&condition, &failed()).await;
+        assert!(!readiness.report().is_ready());
+    }
+}

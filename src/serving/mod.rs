@@ -7,6 +7,7 @@
 //! ```
 
 pub mod admin;
+mod api_cause;
 pub mod authority;
 pub mod authority_secret;
 pub mod keeper;
@@ -14,3 +15,5 @@ pub mod readiness;
 pub mod ready_file;
 pub mod server;
 pub mod tls;
+
+pub use api_cause::api_cause;

@@ -22,6 +22,7 @@ use super::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
 use super::lookups::Lookups;
+use crate::serving::api_cause;
 use crate::serving::readiness::{Condition, Readiness};
 use crate::world::{BoxFuture, Clock};
 
@@ -115,7 +116,7 @@ where
             Ok(Ok(found)) => {
                 return Ok(found.map(|object| Arc::new(T::from_metadata(&object.metadata))));
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => api_cause(&error),
             Err(_) => format!("no answer within {LOOKUP_TIMEOUT:?}"),
         };
         Err(LookupError { what, cause })

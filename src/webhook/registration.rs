@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::serving::api_cause;
 use crate::serving::keeper::Keeper;
 
 /// How long one call may take.
@@ -105,7 +106,9 @@ impl Registration {
                     "caBundle not set, the entries have changed"
                 );
             }
-            Ok(Err(error)) => tracing::warn!(%error, "caBundle cannot be set"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = api_cause(&error), "caBundle cannot be set");
+            }
             Err(_) => tracing::warn!("caBundle cannot be set: no answer within {CALL_TIMEOUT:?}"),
         }
         sleep(PAUSE).await;

@@ -1,0 +1,176 @@
+//! `rrsa webhook`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::LogArgs;
+use super::operator::{self, shutdown_signal};
+use crate::webhook::{self, Options};
+use crate::world::{SystemClock, SystemFiles};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The operator's configuration file (YAML).
+    #[arg(
+        long,
+        env = "RRSA_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        default_value = "/etc/rrsa/config.yaml"
+    )]
+    config: PathBuf,
+    /// Where the API server's reviews arrive, over TLS. Port 0 takes a free one.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_LISTEN",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        default_value = "[::]:9443"
+    )]
+    listen: SocketAddr,
+    /// Where /healthz and /readyz are, over plain HTTP. Port 0 takes a free one.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_ADMIN_LISTEN",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        default_value = "[::]:9440"
+    )]
+    admin_listen: SocketAddr,
+    /// Namespace of the Service, and of the Secret that holds the certificate authority.
+    #[arg(
+        long,
+        env = "RRSA_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAMESPACE",
+        default_value = "rrsa-system"
+    )]
+    namespace: String,
+    /// Name of the Service by which the API server calls; its DNS names are in the certificate.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_SERVICE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "rrsa-webhook"
+    )]
+    service: String,
+    /// Further DNS names or addresses for the certificate, for calls by URL.
+    #[arg(
+        long = "server-name",
+        env = "RRSA_WEBHOOK_SERVER_NAMES",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    server_names: Vec<String>,
+    /// Name of the Secret that holds the certificate authority. It is made when there is none.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_CA_SECRET",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "rrsa-webhook-ca"
+    )]
+    ca_secret: String,
+    /// Name of the MutatingWebhookConfiguration whose caBundle is kept right.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_CONFIGURATION",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "rrsa"
+    )]
+    webhook_configuration: String,
+    /// Seconds between "not ready" and the closing of the listener when told to stop.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_DRAIN_DELAY",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "5",
+        value_parser = seconds
+    )]
+    drain_delay: Duration,
+    /// A file to write when all is ready: JSON with "address" and "adminAddress".
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_READY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Self {
+            config,
+            listen,
+            admin_listen,
+            namespace,
+            service,
+            server_names,
+            ca_secret,
+            webhook_configuration,
+            drain_delay,
+            ready_file,
+            log,
+        } = self;
+        log.start()?;
+        let configuration = operator::configuration(&config, &SystemFiles)?;
+        let mut names = service_names(&service, &namespace);
+        names.extend(server_names);
+        operator::runtime()?.block_on(async {
+            let client = kube::Client::try_default().await.context(
+                "no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod",
+            )?;
+            let options = Options {
+                client,
+                configuration,
+                clock: Arc::new(SystemClock),
+                listener: bind(listen)?,
+                admin_listener: bind(admin_listen)?,
+                namespace,
+                ca_secret_name: ca_secret,
+                webhook_configuration_name: webhook_configuration,
+                server_names: names,
+                drain_delay,
+                ready_file,
+            };
+            webhook::run(options, shutdown_signal()?).await
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("{address} cannot be listened on; choose another address"))
+}
+
+/// The names under which a Service is called.
+fn service_names(service: &str, namespace: &str) -> Vec<String> {
+    let short = format!("{service}.{namespace}.svc");
+    vec![format!("{short}.cluster.local"), short]
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_servers_name_for_a_service_is_among_the_names() {
+        let names = service_names("rrsa-webhook", "rrsa-system");
+        assert!(names.contains(&"rrsa-webhook.rrsa-system.svc".to_owned()));
+    }
+}

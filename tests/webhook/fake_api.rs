@@ -1,0 +1,158 @@
+//! As much of an API server as the webhook asks: lists, watches, single objects, one Secret and
+//! a patch. No rules of Kubernetes are imitated; the cluster tests have the real one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+
+pub(crate) const CONFIGURATION: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/rrsa";
+
+/// Objects by path, and what watches are told.
+#[derive(Debug, Clone)]
+pub(crate) struct FakeApi {
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    events: broadcast::Sender<(String, Value)>,
+    /// Whether lists are answered.
+    pub(crate) listing: watch::Sender<bool>,
+    /// How long a single object takes.
+    pub(crate) delay: Arc<Mutex<Duration>>,
+}
+
+impl FakeApi {
+    pub(crate) fn new() -> Self {
+        Self {
+            objects: Arc::default(),
+            events: broadcast::Sender::new(16),
+            listing: watch::Sender::new(true),
+            delay: Arc::default(),
+        }
+    }
+
+    pub(crate) fn client(&self) -> kube::Client {
+        let router = Router::new().fallback(answer).with_state(self.clone());
+        kube::Client::new(router, "default")
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    /// Puts an object there without telling the watches.
+    pub(crate) fn put_quietly(&self, path: &str, mut object: Value) {
+        let (_, name) = path.rsplit_once('/').unwrap();
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["resourceVersion"] = json!("1");
+        if let Some(namespace) = path.strip_prefix("/api/v1/namespaces/")
+            && let Some((namespace, _)) = namespace.split_once('/')
+        {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        self.put_quietly(path, object);
+        let event = json!({"type": "MODIFIED", "object": self.get(path).unwrap()});
+        let _ = self.events.send((path.to_owned(), event));
+    }
+
+    /// The objects of a collection, in all namespaces.
+    fn list(&self, collection: &str) -> Vec<Value> {
+        let objects = self.objects.lock().unwrap();
+        let belongs = |path: &str| belongs(path, collection);
+        let listed = objects.iter().filter(|(path, _)| belongs(path));
+        listed.map(|(_, object)| object.clone()).collect()
+    }
+
+    fn watch(&self, collection: String) -> Body {
+        let events = futures::stream::unfold(self.events.subscribe(), |mut events| async {
+            let event = events.recv().await.ok()?;
+            Some((event, events))
+        });
+        let lines = events.filter_map(move |(path, event)| {
+            let line = belongs(&path, &collection).then(|| format!("{event}\n"));
+            futures::future::ready(line.map(Ok::<_, std::convert::Infallible>))
+        });
+        Body::from_stream(lines)
+    }
+}
+
+fn belongs(path: &str, collection: &str) -> bool {
+    let (root, kind) = collection.rsplit_once('/').unwrap();
+    let (parent, _) = path.rsplit_once('/').unwrap();
+    parent == collection
+        || parent.starts_with(&format!("{root}/namespaces/"))
+            && parent.ends_with(&format!("/{kind}"))
+}
+
+async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let path = uri.path();
+    let (_, last) = path.rsplit_once('/').unwrap();
+    let collections = [
+        "namespaces",
+        "serviceaccounts",
+        "mutatingwebhookconfigurations",
+    ];
+    match method {
+        Method::GET if collections.contains(&last) => {
+            if uri.query().unwrap_or_default().contains("watch=true") {
+                return api.watch(path.to_owned()).into_response();
+            }
+            api.listing
+                .subscribe()
+                .wait_for(|listing| *listing)
+                .await
+                .unwrap();
+            let list = json!({"kind": "List", "apiVersion": "v1",
+                "metadata": {"resourceVersion": "1"}, "items": api.list(path)});
+            list.to_string().into_response()
+        }
+        Method::GET => {
+            let delay = *api.delay.lock().unwrap();
+            tokio::time::sleep(delay).await;
+            api.get(path)
+                .map_or_else(|| refuse(404), |object| object.to_string().into_response())
+        }
+        Method::POST => {
+            let object: Value = serde_json::from_slice(&body).unwrap();
+            let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
+            if api.get(&path).is_some() {
+                return refuse(409);
+            }
+            api.put(&path, object);
+            api.get(&path).unwrap().to_string().into_response()
+        }
+        Method::PATCH => {
+            let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+            let mut object = api.get(path).unwrap();
+            if json_patch::patch(&mut object, &patch).is_err() {
+                return refuse(422);
+            }
+            api.put(path, object.clone());
+            object.to_string().into_response()
+        }
+        _ => refuse(405),
+    }
+}
+
+fn refuse(code: u16) -> Response {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        422 => "Invalid",
+        _ => "MethodNotAllowed",
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "reason": reason, "message": "refused", "metadata": {}});
+    (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response()
+}
