@@ -33,13 +33,14 @@ pub(crate) const NAMESPACE: &str = "rrsa-system";
 const KUBECONFIG_LIFE: Duration = Duration::from_hours(2);
 
 /// The manifests of an installation, in order.
-const MANIFESTS: [&str; 5] = [
+const MANIFESTS: [&str; 7] = [
     "deploy/namespace.yaml",
     "crds/alibabarolebindings.yaml",
     "deploy/controller.yaml",
     "deploy/users.yaml",
     "deploy/policy.yaml",
-    //TMP "deploy/webhook.yaml",
+    "deploy/webhook.yaml",
+    "deploy/webhook-configuration.yaml",
 ];
 
 /// What a test can choose.
@@ -115,7 +116,7 @@ impl Installation {
         };
         let installation = Self {
             controller_kubeconfig: account("rrsa-controller").await?,
-            webhook_kubeconfig: account("rrsa-controller").await?,
+            webhook_kubeconfig: account("rrsa-webhook").await?,
             choices,
             controller: Mutex::default(),
             webhook: Mutex::default(),
@@ -134,7 +135,7 @@ impl Installation {
             installation.configuration_text(),
         )?;
         installation.start_controller(cluster)?;
-        //TMP installation.start_webhook(cluster).await?;
+        installation.start_webhook(cluster).await?;
         Ok(installation)
     }
 
@@ -167,7 +168,7 @@ impl Installation {
     /// # Errors
     /// Shows the end of the log.
     pub(crate) fn ensure_running(&self) -> Result<()> {
-        for process in [&self.controller] {
+        for process in [&self.controller, &self.webhook] {
             process
                 .lock()
                 .unwrap()
