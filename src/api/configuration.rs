@@ -7,7 +7,7 @@
 //! region: cn-hangzhou
 //! network: Vpc                  # or Public
 //! sts:
-//!   endpoint: sts.example.com   # optional: instead of the regional host
+//!   endpoint: sts.example.com   # optional: for the operator, instead of the regional host
 //!   caFile: /etc/rrsa/ca.pem    # optional: trusted beside the system's roots
 //!   allowedHosts: []            # what a binding's spec.sts.endpoint may name, port included
 //!   extraRegions: []            # regions newer than this release
@@ -62,7 +62,8 @@ pub struct Configuration {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sts {
-    /// `host` or `host:port` to use instead of the regional host.
+    /// `host` or `host:port` that the operator uses instead of the regional host. Pods are given
+    /// the regional host all the same.
     pub endpoint: Option<String>,
     /// PEM file of certificate authorities trusted beside the system's.
     pub ca_file: Option<PathBuf>,

@@ -26,11 +26,8 @@ impl From<&Configuration> for Settings {
         Self {
             account_id: configuration.account_id.clone(),
             provider_arn: configuration.oidc_provider_arn.clone(),
-            sts_endpoint: configuration
-                .sts
-                .endpoint
-                .clone()
-                .unwrap_or_else(|| configuration.regional_sts_host()),
+            // `sts.endpoint` is the operator's own way to STS; pods take their region's.
+            sts_endpoint: configuration.regional_sts_host(),
             region: configuration.region.clone(),
             vpc: configuration.network == Network::Vpc,
             sts_variables: configuration.webhook.auto_inject_sts_env_vars,
