@@ -1,4 +1,9 @@
 //! Which room may import which, and what the library pulls in without the operator.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests read real files, and fail where they are not as expected"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

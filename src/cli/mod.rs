@@ -25,7 +25,7 @@ enum Command {
     /// Print the custom resource definition as YAML.
     Crd(crd::Args),
     /// Inject pods that ask for a role with what the SDKs need.
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
     /// Print the reference of all commands as Markdown.
     #[command(hide = true)]
     Reference(reference::Args),

@@ -144,7 +144,8 @@ impl Args {
                 drain_delay,
                 ready_file,
             };
-            webhook::run(options, shutdown_signal()?).await
+            // Boxed: the future of a whole server is too large for the stack frame of its caller.
+            Box::pin(webhook::run(options, shutdown_signal()?)).await
         })
     }
 }

@@ -237,9 +237,9 @@ mod tests {
 
         fn create(&self, data: SecretData) -> BoxFuture<'_, Result<bool, StoreError>> {
             Box::pin(async {
-                let mut shelf = self.data.lock().unwrap();
-                let free = shelf.is_none();
-                shelf.get_or_insert(data);
+                let mut stored = self.data.lock().unwrap();
+                let free = stored.is_none();
+                stored.get_or_insert(data);
                 Ok(free)
             })
         }

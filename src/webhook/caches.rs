@@ -245,6 +245,10 @@ mod tests {
         )
     }
 
+    #[expect(
+        clippy::option_option,
+        reason = "unknown, known without a role, known with one"
+    )]
     fn role_of(cache: &Cache<ServiceAccountFacts>, name: &str) -> Option<Option<String>> {
         let facts = cache.get(&format!("team-a/{name}"))?;
         Some(facts.role_name.as_deref().map(ToOwned::to_owned))

@@ -241,7 +241,7 @@ mod tests {
             r#"[{"op":"add","path":"/spec/containers/3/volumeMounts/-","value":{"name":"rrsa-oidc-token","readOnly":true,"mountPath":"/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"}}]"#
         );
         assert_eq!(
-            written(Operation::CreateVolumes(Duration::from_secs(600))),
+            written(Operation::CreateVolumes(Duration::from_mins(10))),
             r#"[{"op":"add","path":"/spec/volumes","value":[{"name":"rrsa-oidc-token","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"audience":"sts.aliyuncs.com","expirationSeconds":600,"path":"token"}}]}}]}]"#
         );
     }

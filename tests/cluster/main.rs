@@ -63,7 +63,11 @@ async fn with_scene(test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>) -> Result<
 
 /// Fails by a panic, while the namespace still exists: that prints the logs and objects that tell
 /// why.
-#[expect(clippy::panic, reason = "this is how a test fails")]
+#[expect(
+    clippy::panic,
+    clippy::unnecessary_wraps,
+    reason = "this is how a test fails"
+)]
 fn reported(outcome: Result<()>) -> Result<()> {
     if let Err(error) = outcome {
         panic!("{error:?}");

@@ -127,7 +127,7 @@ async fn back_without_a_call(cluster: &Cluster, scene: &Scene<'_>) -> Result<()>
     }
     wait::until(
         "all bindings to be ready",
-        Duration::from_secs(120),
+        Duration::from_mins(2),
         async || {
             let list = bindings.list(&ListParams::default()).await?;
             let ready = list

@@ -12,6 +12,7 @@ fn good() -> Value {
     json!({"role": {"name": "app"}, "serviceAccountName": "app"})
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 /// A spec that must be refused with a message that contains the text.
 fn refused() -> Vec<(&'static str, Value, &'static str)> {
     let with = |change: Value| {

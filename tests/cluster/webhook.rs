@@ -1,4 +1,5 @@
 //! Pods through the real API server: what they get, and which of them are never sent to the webhook.
+#![expect(clippy::disallowed_methods, reason = "tests read real files")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! The steps of the demo. Each shows something and checks that it was really so.
+#![expect(clippy::disallowed_methods, reason = "the demo tells how long it took")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,16 +33,16 @@ metadata:
   annotations: {pod-identity.alibabacloud.com/role-name: app}
 "#;
 
-const BINDING: &str = r#"
+const BINDING: &str = r"
 apiVersion: rrsa.io/v1alpha1
 kind: AlibabaRoleBinding
 metadata: {name: app, namespace: team-a}
 spec:
   role: {name: app}
   serviceAccountName: app
-"#;
+";
 
-const POD: &str = r#"
+const POD: &str = r"
 apiVersion: v1
 kind: Pod
 metadata: {name: app, namespace: team-a}
@@ -49,16 +50,16 @@ spec:
   serviceAccountName: app
   containers:
     - {name: main, image: registry.example.com/app:1}
-"#;
+";
 
-const REFUSED: &str = r#"
+const REFUSED: &str = r"
 apiVersion: rrsa.io/v1alpha1
 kind: AlibabaRoleBinding
 metadata: {name: reports, namespace: team-a}
 spec:
   role: {name: reports}
   serviceAccountName: app
-"#;
+";
 
 /// Tells the whole story.
 pub(crate) async fn tell() -> Result<()> {

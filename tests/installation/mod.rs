@@ -7,6 +7,11 @@
     dead_code,
     reason = "the demo and the cluster tests use different parts"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests read real files; a poisoned lock is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -101,12 +101,7 @@ impl Webhook {
     }
 
     async fn registered(&self) {
-        until(|| {
-            self.bundles()
-                .iter()
-                .all(|bundle| bundle.is_some_and_long())
-        })
-        .await;
+        until(|| self.bundles().iter().all(Bundle::is_some_and_long)).await;
     }
 
     /// A client that trusts what is registered, as the API server does.
