@@ -9,10 +9,10 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::bindings::{SOON, Scene};
-use crate::installation::{Installation, role, subject};
+use crate::installation::{role, subject};
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
-use crate::{installation, with_scene};
+use crate::with_scene;
 
 #[tokio::test]
 async fn a_binding_becomes_a_secret_in_all_formats() -> Result<()> {
@@ -619,17 +619,6 @@ async fn a_suspended_binding_is_left_alone() -> Result<()> {
         scene.change(json!({"suspend": false})).await?;
         scene.ready().await?;
         Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn no_secret_is_in_any_log() -> Result<()> {
-    with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
-        let installation: &Installation = installation().await?;
-        installation.assert_no_secret_in_logs(Cluster::shared().await?)
     })
     .await
 }

@@ -53,12 +53,13 @@ async fn own_installation(lifetime: Option<Duration>) -> Result<(Cluster, Instal
     Ok((cluster, installation))
 }
 
-/// Runs a test in a namespace of its own on the shared installation.
+/// Runs a test in a namespace of its own on the shared installation. Afterwards no log may hold a
+/// secret that was issued until then, by whatever test.
 async fn with_scene(test: impl AsyncFnOnce(&Scene<'_>) -> Result<()>) -> Result<()> {
-    let installation = installation().await?;
-    let namespace = Cluster::shared().await?.test_namespace().await?;
-    let scene = Scene::set(installation, namespace).await?;
-    reported(test(&scene).await)
+    let (cluster, installation) = (Cluster::shared().await?, installation().await?);
+    let scene = Scene::set(installation, cluster.test_namespace().await?).await?;
+    let outcome = test(&scene).await;
+    reported(outcome.and_then(|()| installation.assert_no_secret_in_logs(cluster)))
 }
 
 /// Fails by a panic, while the namespace still exists: that prints the logs and objects that tell

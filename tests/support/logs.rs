@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use aho_corasick::AhoCorasick;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
@@ -87,19 +88,18 @@ pub(crate) fn leaks<S: AsRef<str>>(folder: &Path, secrets: &[S]) -> Result<Vec<L
         "{} holds no file to search",
         folder.display()
     );
+    // One pass for all of them: TRACE logs are long, and every test searches them.
+    let search = AhoCorasick::new(needles.iter().map(|(_, needle)| needle))?;
     let mut found = Vec::new();
     for file in files {
         let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        for (number, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
-            for (secret, needle) in &needles {
-                if line.contains(needle) {
-                    found.push(Leak {
-                        file: file.clone(),
-                        line: number + 1,
-                        secret: *secret,
-                    });
-                }
-            }
+        for hit in search.find_iter(&bytes) {
+            let before = String::from_utf8_lossy(&bytes[..hit.start()]);
+            found.push(Leak {
+                file: file.clone(),
+                line: before.matches('\n').count() + 1,
+                secret: needles[hit.pattern().as_usize()].0,
+            });
         }
     }
     Ok(found)
