@@ -52,7 +52,7 @@ fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Va
 }
 
 fn list(element: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
-    prop_oneof![12 => prop::collection::vec(element, 0..5).prop_map(Value::from), 1 => anything()]
+    prop_oneof![60 => prop::collection::vec(element, 0..5).prop_map(Value::from), 1 => anything()]
         .boxed()
 }
 
@@ -130,11 +130,7 @@ fn pods() -> BoxedStrategy<Value> {
         ("name", one_of(&["mine", "data", "rrsa-oidc-token"])),
         ("projected", projected),
     ]));
-    let spec = object(vec![
-        ("containers", containers()),
-        ("initContainers", containers()),
-        ("volumes", volumes),
-    ]);
+    let spec = object(vec![("initContainers", containers()), ("volumes", volumes)]);
     let annotations = object(vec![
         (
             "pod-identity.alibabacloud.com/override-env",
@@ -145,8 +141,13 @@ fn pods() -> BoxedStrategy<Value> {
             one_of(&["proxy", "", "other"]),
         ),
     ]);
-    (spec, object(vec![("annotations", annotations)]))
-        .prop_map(|(mut spec, metadata)| {
+    (
+        spec,
+        containers(),
+        object(vec![("annotations", annotations)]),
+    )
+        .prop_map(|(mut spec, containers, metadata)| {
+            spec["containers"] = containers;
             spec["serviceAccountName"] = json!("app");
             json!({"metadata": metadata, "spec": spec})
         })
