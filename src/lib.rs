@@ -6,6 +6,8 @@
 //!             world        the only door to clock, environment, files and network
 //!             signing      request signatures, pure
 //!             sts          requests to and answers from the Security Token Service
+//!             imds         the ECS metadata service: role credentials of the machine, region
+//!             credentials  providers of credentials, each from one source
 //! operator    api          AlibabaRoleBinding and the configuration file
 //!             controller   bindings become Secrets with fresh credentials
 //!             webhook      annotated pods get what the SDKs need
@@ -18,6 +20,7 @@
 
 pub mod contract;
 pub mod secret;
+pub mod signing;
 pub mod sts;
 pub mod world;
 
