@@ -19,6 +19,7 @@
 //! Arrows point downwards only; `tests/architecture.rs` holds the table of what may import what.
 
 pub mod contract;
+pub mod credentials;
 pub mod imds;
 pub mod secret;
 pub mod signing;

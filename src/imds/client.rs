@@ -83,6 +83,12 @@ impl Client {
         self
     }
 
+    /// Whether plain (IMDSv1) requests are forbidden.
+    #[must_use]
+    pub fn v1_is_disabled(&self) -> bool {
+        !self.plain_allowed
+    }
+
     /// The name of the machine's role; remembered until the service does not know it any more.
     ///
     /// # Errors
