@@ -60,17 +60,16 @@ impl StsHost {
             None if region.is_some() || self.vpc.is_some() => None,
             None => variables.text(env::STS_ENDPOINT)?,
         };
-        let host = match endpoint {
-            Some(endpoint) => endpoint,
-            None => {
-                let region = variables.text_or(region, env::STS_REGION)?;
-                let vpc = match self.vpc {
-                    Some(vpc) => vpc,
-                    None => variables.switch(env::VPC_ENDPOINT_ENABLED)?,
-                };
-                regional(region, vpc)
-                    .map_err(|error| CredentialsError::misconfigured(provider, error))?
-            }
+        let host = if let Some(endpoint) = endpoint {
+            endpoint
+        } else {
+            let region = variables.text_or(region, env::STS_REGION)?;
+            let vpc = match self.vpc {
+                Some(vpc) => vpc,
+                None => variables.switch(env::VPC_ENDPOINT_ENABLED)?,
+            };
+            regional(region, vpc)
+                .map_err(|error| CredentialsError::misconfigured(provider, error))?
         };
         host.parse()
             .map_err(StsHostError::Endpoint)
@@ -107,7 +106,7 @@ mod tests {
         (endpoint, region, vpc): (&str, &str, Option<bool>),
         variables: &[(&str, &str)],
     ) -> Result<String, CredentialsError> {
-        let env = FixedEnv::from_iter(variables.iter().copied());
+        let env = FixedEnv::of(variables.iter().copied());
         let host = StsHost {
             endpoint: Some(endpoint.to_owned()),
             region: Some(region.to_owned()),

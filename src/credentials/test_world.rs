@@ -35,7 +35,7 @@ impl Clock for Stopped {
 pub(super) fn world(variables: &[(&str, &str)]) -> World {
     World {
         clock: Arc::new(Stopped),
-        env: Arc::new(FixedEnv::from_iter(variables.iter().copied())),
+        env: Arc::new(FixedEnv::of(variables.iter().copied())),
         files: Arc::new(SystemFiles),
         random: Arc::new(SystemRandom),
         http: Arc::new(Unplugged),

@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn only_true_switches_on() {
         for (value, on) in [("true", true), ("True", true), ("1", false), ("yes", false)] {
-            let env = FixedEnv::from_iter([("SWITCH", value)]);
+            let env = FixedEnv::of([("SWITCH", value)]);
             assert_eq!(
                 Variables::of("p", &env).switch("SWITCH").unwrap(),
                 on,

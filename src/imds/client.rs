@@ -24,8 +24,8 @@ const TOKEN_TTL: HeaderName = HeaderName::from_static("x-aliyun-ecs-metadata-tok
 
 /// Life of a token that is asked for: the longest there is.
 const TOKEN_LIFE: Duration = Duration::from_hours(6);
-/// A token is not used any more so long before its end.
-const TOKEN_MARGIN: Duration = Duration::from_mins(1);
+/// A token is used so long: it is given up shortly before its end.
+const TOKEN_USE: Duration = Duration::from_mins(6 * 60 - 1);
 
 /// How a body is read.
 type Read<T> = fn(&Question, &Bytes, DateTime<Utc>) -> Result<T, Error>;
@@ -199,7 +199,7 @@ impl Client {
         let token = self
             .exchange(&Question::Token, request, answer::token)
             .await?;
-        self.kept().token = Some((token.clone(), asked + (TOKEN_LIFE - TOKEN_MARGIN)));
+        self.kept().token = Some((token.clone(), asked + TOKEN_USE));
         Ok(token)
     }
 
@@ -370,7 +370,7 @@ mod tests {
     async fn a_token_is_renewed_shortly_before_its_end() {
         let scene = Scene::new(&[(200, "t1"), (200, "r-1"), (200, "t2"), (200, "r-1")]);
         scene.client.region_id().await.unwrap();
-        *scene.clock.0.lock().unwrap() += TOKEN_LIFE - TOKEN_MARGIN;
+        *scene.clock.0.lock().unwrap() += TOKEN_USE;
         scene.client.region_id().await.unwrap();
         assert_eq!(
             scene.asked(),

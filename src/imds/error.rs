@@ -70,11 +70,10 @@ impl Error {
     /// This failure of a plain request, after `token` kept it from having a token.
     pub(super) fn for_want_of_a_token(self, token: Self) -> Self {
         match self {
-            Self::Status { status, .. }
-                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
-            {
-                Self::TokenRequired(Box::new(token))
-            }
+            Self::Status {
+                status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+                ..
+            } => Self::TokenRequired(Box::new(token)),
             other => other,
         }
     }

@@ -290,15 +290,13 @@ mod tests {
 
     /// RFC 3986 spelled out, sharing no line with the code above.
     fn escaped(text: &str) -> String {
-        let mut out = String::new();
-        for byte in text.bytes() {
-            if matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~') {
-                out.push(byte as char);
-            } else {
-                out += &format!("%{byte:02X}");
+        let escape = |byte: u8| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
             }
-        }
-        out
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(escape).collect::<Vec<_>>().concat()
     }
 
     proptest! {

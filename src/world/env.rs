@@ -41,8 +41,11 @@ impl Env for SystemEnv {
 #[derive(Clone, Default)]
 pub struct FixedEnv(BTreeMap<String, String>);
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for FixedEnv {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+impl FixedEnv {
+    /// Exactly these variables.
+    pub fn of<N: Into<String>, V: Into<String>>(
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
         let own = |(name, value): (N, V)| (name.into(), value.into());
         Self(variables.into_iter().map(own).collect())
     }
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn an_empty_variable_counts_as_none() {
-        let env = FixedEnv::from_iter([("A", "a"), ("B", "")]);
+        let env = FixedEnv::of([("A", "a"), ("B", "")]);
         assert_eq!(env.var("A").unwrap().as_deref(), Some("a"));
         assert_eq!(env.var("B").unwrap(), None);
         assert_eq!(env.var("C").unwrap(), None);
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn debug_shows_names_and_no_values() {
-        let env = FixedEnv::from_iter([("KEY", "hunter2")]);
+        let env = FixedEnv::of([("KEY", "hunter2")]);
         assert_eq!(format!("{env:?}"), r#"{"KEY"}"#);
     }
 }
