@@ -6,6 +6,8 @@
 //!             world        the only door to clock, environment, files and network
 //!             signing      request signatures, pure
 //!             sts          requests to and answers from the Security Token Service
+//!             imds         the ECS metadata service: role credentials of the machine, region
+//!             credentials  providers of credentials, each from one source
 //! operator    api          AlibabaRoleBinding and the configuration file
 //!             controller   bindings become Secrets with fresh credentials
 //!             webhook      annotated pods get what the SDKs need
@@ -17,7 +19,10 @@
 //! Arrows point downwards only; `tests/architecture.rs` holds the table of what may import what.
 
 pub mod contract;
+pub mod credentials;
+pub mod imds;
 pub mod secret;
+pub mod signing;
 pub mod sts;
 pub mod world;
 

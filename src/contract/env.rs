@@ -21,3 +21,14 @@ pub const STS_ENDPOINT: &str = "ALIBABA_CLOUD_STS_ENDPOINT";
 pub const STS_REGION: &str = "ALIBABA_CLOUD_STS_REGION";
 /// `true`: use the endpoint inside the VPC.
 pub const VPC_ENDPOINT_ENABLED: &str = "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED";
+
+/// Name of the session when a role is assumed.
+pub const ROLE_SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
+/// Name of the ECS instance's RAM role.
+pub const ECS_METADATA: &str = "ALIBABA_CLOUD_ECS_METADATA";
+/// `true`: the ECS metadata service is not asked for credentials.
+pub const ECS_METADATA_DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
+/// `true`: the ECS metadata service is only asked with a token.
+pub const IMDSV1_DISABLED: &str = "ALIBABA_CLOUD_IMDSV1_DISABLED";
+/// What the official README calls [`IMDSV1_DISABLED`]; no official SDK reads it.
+pub const IMDSV1_DISABLE: &str = "ALIBABA_CLOUD_IMDSV1_DISABLE";

@@ -224,7 +224,10 @@ impl Reason {
                 RefusalKind::Throttled => Self::Throttled,
                 RefusalKind::ServiceFailure => Self::StsUnreachable,
                 RefusalKind::InvalidParameter => Self::SessionRefused,
-                RefusalKind::Unknown => Self::StsRefused,
+                // The controller's own exchange is not signed, so these two cannot be its user's.
+                RefusalKind::CallerRefused | RefusalKind::ClockSkew | RefusalKind::Unknown => {
+                    Self::StsRefused
+                }
             },
             // A load balancer's page: the service is not there, whatever the page says.
             sts::Error::Malformed { status, .. } if status.is_server_error() => {

@@ -71,6 +71,11 @@ pub enum RefusalKind {
     Throttled,
     /// STS itself failed.
     ServiceFailure,
+    /// The caller's access key: unknown, disabled, over, without its security token, or the
+    /// signature was not made with its secret.
+    CallerRefused,
+    /// The request's time is too far from the service's.
+    ClockSkew,
     /// A parameter is refused: session name, duration, policy.
     InvalidParameter,
     /// A code this release does not know.
@@ -99,6 +104,15 @@ impl Refusal {
             }
             "AuthenticationFail.NoPermission" | "NoPermission" => RefusalKind::NotTrusted,
             "EntityNotExist.Role" => RefusalKind::RoleNotFound,
+            "SignatureDoesNotMatch" | "IncompleteSignature" | "MissingSecurityToken" => {
+                RefusalKind::CallerRefused
+            }
+            "InvalidTimeStamp.Expired" => RefusalKind::ClockSkew,
+            code if code.starts_with("InvalidAccessKeyId")
+                || code.starts_with("InvalidSecurityToken") =>
+            {
+                RefusalKind::CallerRefused
+            }
             code if code.starts_with("Throttling") => RefusalKind::Throttled,
             code if code.starts_with("InvalidParameter")
                 || code.starts_with("MissingParameter") =>
@@ -143,6 +157,10 @@ mod tests {
         RefusalKind::RoleNotFound
     )]
     #[case("InvalidParameter.RoleSessionName", "", RefusalKind::InvalidParameter)]
+    #[case("SignatureDoesNotMatch", "", RefusalKind::CallerRefused)]
+    #[case("InvalidAccessKeyId.NotFound", "", RefusalKind::CallerRefused)]
+    #[case("InvalidSecurityToken.Expired", "", RefusalKind::CallerRefused)]
+    #[case("InvalidTimeStamp.Expired", "", RefusalKind::ClockSkew)]
     #[case("Brand.New", "", RefusalKind::Unknown)]
     fn one_code_can_carry_several_meanings(
         #[case] code: &str,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::{Error, Refusal};
 use crate::secret::SecretText;
+use crate::signing::encoding::percent_encode;
 
 /// Credentials that end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,15 +70,24 @@ struct Failure {
     request_id: String,
 }
 
+/// What the reader of an answer must know of the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent<'a> {
+    /// The host that answers.
+    pub(super) host: &'a str,
+    /// The secret that was sent along, which the answer may repeat.
+    pub(super) secret: Option<&'a SecretText>,
+}
+
 /// Reads an answer.
 pub(super) fn parse(
-    host: &str,
+    sent: &Sent<'_>,
     status: StatusCode,
     body: &Bytes,
     now: DateTime<Utc>,
 ) -> Result<Issued, Error> {
     let malformed = |problem: String| Error::Malformed {
-        host: host.to_owned(),
+        host: sent.host.to_owned(),
         status,
         problem,
     };
@@ -87,7 +97,7 @@ pub(super) fn parse(
         return Err(Error::Refused(Refusal {
             status,
             code: cut(&failure.code, 100),
-            message: cut(&failure.message, 500),
+            message: cut(&sent.without_secret(&failure.message), 500),
             request_id: cut(&failure.request_id, 100),
         }));
     }
@@ -134,6 +144,28 @@ pub(super) fn parse(
     })
 }
 
+/// In a signature error STS shows the text that it signed, security token included.
+const SIGNED_TEXT: &str = "string to sign is:";
+
+impl Sent<'_> {
+    /// A message of STS without what must not get into a log: the text that was signed, and the
+    /// secret that was sent, as it is or percent-encoded.
+    fn without_secret(&self, message: &str) -> String {
+        let mut text = match message.find(SIGNED_TEXT) {
+            Some(start) => format!("{}{SIGNED_TEXT} [redacted]", &message[..start]),
+            None => message.to_owned(),
+        };
+        if let Some(secret) = self.secret.filter(|secret| !secret.is_empty()) {
+            let once = percent_encode(secret.expose());
+            let twice = percent_encode(&once);
+            for spelling in [secret.expose(), &once, &twice] {
+                text = text.replace(spelling, "[redacted]");
+            }
+        }
+        text
+    }
+}
+
 /// Bounds a text of the other side and takes control characters out: it ends in logs and statuses.
 fn cut(text: &str, limit: usize) -> String {
     text.chars()
@@ -148,14 +180,14 @@ mod tests {
 
     const GOOD: &str = r#"{"RequestId":"R","AssumedRoleUser":{"Arn":"acs:ram::1:role/app/s"},"Credentials":{"AccessKeyId":"STS.N","AccessKeySecret":"sk-1","SecurityToken":"st-1","Expiration":"2026-01-02T04:00:00Z"}}"#;
 
+    const SENT: Sent<'_> = Sent {
+        host: "sts.aliyuncs.com",
+        secret: None,
+    };
+
     fn parse_ok(body: &str) -> Result<Issued, Error> {
         let now = "2026-01-02T03:00:00Z".parse().unwrap();
-        parse(
-            "sts.aliyuncs.com",
-            StatusCode::OK,
-            &Bytes::from(body.to_owned()),
-            now,
-        )
+        parse(&SENT, StatusCode::OK, &Bytes::from(body.to_owned()), now)
     }
 
     #[test]
@@ -191,7 +223,7 @@ mod tests {
         let body = Bytes::from_static(
             br#"{"RequestId":"R1","HostId":"sts","Code":"EntityNotExist.Role","Message":"The role\nnot exists","Recommend":"x"}"#,
         );
-        let error = parse("sts", StatusCode::NOT_FOUND, &body, DateTime::UNIX_EPOCH).unwrap_err();
+        let error = parse(&SENT, StatusCode::NOT_FOUND, &body, DateTime::UNIX_EPOCH).unwrap_err();
         let Error::Refused(refusal) = error else {
             panic!("{error}")
         };
@@ -200,5 +232,29 @@ mod tests {
             ("EntityNotExist.Role", "R1")
         );
         assert_eq!(refusal.message, "The rolenot exists");
+    }
+
+    #[test]
+    fn a_refusal_never_repeats_the_secret_that_was_sent() {
+        let secret = "CAIS/a+b==".into();
+        let sent = Sent {
+            secret: Some(&secret),
+            ..SENT
+        };
+        for message in [
+            "Specified signature is not matched. server string to sign is:POST&%2F&CAISxyz",
+            "the token CAIS/a+b== is bad",
+            "the token CAIS%2Fa%2Bb%3D%3D is bad",
+            "the token CAIS%252Fa%252Bb%253D%253D is bad",
+        ] {
+            let body = Bytes::from(format!(
+                r#"{{"Code":"SignatureDoesNotMatch","Message":"{message}"}}"#
+            ));
+            let error = parse(&sent, StatusCode::BAD_REQUEST, &body, DateTime::UNIX_EPOCH)
+                .unwrap_err()
+                .to_string();
+            assert!(!error.contains("CAIS"), "{error}");
+            assert!(error.contains("[redacted]"), "{error}");
+        }
     }
 }

@@ -18,6 +18,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest body that is read; an STS answer has about 3 KiB.
 pub const MAX_BODY: usize = 256 * 1024;
+/// How long a connection to the metadata service may take to open, and how long a whole exchange
+/// with it: it is one hop away, and where there is none nobody should wait for it.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest body that is read from the metadata service; credentials have about 2 KiB.
+pub const MAX_METADATA_BODY: usize = 64 * 1024;
 
 /// Sends requests.
 pub trait Http: Debug + Send + Sync {
@@ -66,9 +71,21 @@ pub enum HttpError {
     },
 }
 
+/// Which way requests go. One choice, because plain HTTP is safe only where no proxy can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// https only, through the proxy of the environment if there is one.
+    Internet,
+    /// Plain HTTP to the link-local metadata service, never through a proxy: a proxy would read
+    /// the credentials of the machine, or answer with its own.
+    Metadata,
+}
+
 /// What a client is set up with.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
+    /// Which way requests go.
+    pub route: Route,
     /// PEM bundle of authorities trusted beside the system's.
     pub extra_roots: Option<Vec<u8>>,
     /// Longest time for opening a connection.
@@ -82,6 +99,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            route: Route::Internet,
             extra_roots: None,
             connect_timeout: CONNECT_TIMEOUT,
             total_timeout: EXCHANGE_TIMEOUT,
@@ -90,7 +108,21 @@ impl Default for HttpOptions {
     }
 }
 
-/// The real client: https only, one connection pool.
+impl HttpOptions {
+    /// For the ECS metadata service.
+    #[must_use]
+    pub fn metadata() -> Self {
+        Self {
+            route: Route::Metadata,
+            extra_roots: None,
+            connect_timeout: METADATA_TIMEOUT,
+            total_timeout: METADATA_TIMEOUT,
+            max_body: MAX_METADATA_BODY,
+        }
+    }
+}
+
+/// The real client: one connection pool.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
@@ -109,11 +141,14 @@ impl HttpClient {
     )]
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         let mut builder = reqwest::Client::builder()
-            .https_only(true)
+            .https_only(options.route == Route::Internet)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.connect_timeout)
             .timeout(options.total_timeout)
             .user_agent(concat!("rrsa/", env!("CARGO_PKG_VERSION")));
+        if options.route == Route::Metadata {
+            builder = builder.no_proxy();
+        }
         if let Some(pem) = &options.extra_roots {
             let roots = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|error| HttpError::Setup(format!("extra CA bundle: {error}")))?;

@@ -1,0 +1,193 @@
+//! Why a source gave no credentials. The kinds decide what may happen next: only a source that is
+//! not set up may be passed over in favour of another identity.
+
+use std::borrow::Cow;
+
+use crate::imds;
+use crate::sts::{self, Refusal, RefusalKind};
+use crate::world::HttpError;
+
+/// The cause below an error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why there are no credentials. Secrets, tokens and bodies of answers are never part of it; the
+/// cause is in [`source`](std::error::Error::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// This source is not set up here; another one may be asked.
+    #[error("{provider} is not configured: {hint}")]
+    NotConfigured {
+        /// The source.
+        provider: Cow<'static, str>,
+        /// What would set it up.
+        hint: String,
+    },
+    /// Set up, but wrongly or by half. No other identity may take its place.
+    #[error("{provider} is misconfigured")]
+    Misconfigured {
+        /// The source.
+        provider: Cow<'static, str>,
+        /// What is wrong, and what to do.
+        #[source]
+        source: BoxError,
+    },
+    /// The service refused for good: the same request will be refused again.
+    #[error("{provider} was refused")]
+    Refused {
+        /// The source.
+        provider: Cow<'static, str>,
+        /// The refusal, with code and request id.
+        #[source]
+        source: sts::Error,
+    },
+    /// No usable answer now; later there may be one.
+    #[error("{provider} is unavailable")]
+    Unavailable {
+        /// The source.
+        provider: Cow<'static, str>,
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl CredentialsError {
+    /// The source that failed.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        match self {
+            Self::NotConfigured { provider, .. }
+            | Self::Misconfigured { provider, .. }
+            | Self::Refused { provider, .. }
+            | Self::Unavailable { provider, .. } => provider,
+        }
+    }
+
+    /// What STS said, if it was STS that refused: code and request id.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        let error = match self {
+            Self::Refused { source, .. } => Some(source),
+            // A throttled call is a refusal, too, but not for good.
+            Self::Unavailable { source, .. } => source.downcast_ref::<sts::Error>(),
+            Self::NotConfigured { .. } | Self::Misconfigured { .. } => None,
+        };
+        match error {
+            Some(sts::Error::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    pub(super) fn not_configured(provider: &'static str, hint: impl Into<String>) -> Self {
+        Self::NotConfigured {
+            provider: provider.into(),
+            hint: hint.into(),
+        }
+    }
+
+    pub(super) fn misconfigured(provider: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Misconfigured {
+            provider: provider.into(),
+            source: source.into(),
+        }
+    }
+
+    pub(super) fn unavailable(provider: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Unavailable {
+            provider: provider.into(),
+            source: source.into(),
+        }
+    }
+
+    /// What a failed exchange with STS means for its caller.
+    pub(super) fn of_sts(provider: &'static str, error: sts::Error) -> Self {
+        let later = match &error {
+            sts::Error::InvalidRequest(_) | sts::Error::Unreachable(HttpError::Setup(_)) => {
+                return Self::misconfigured(provider, error);
+            }
+            sts::Error::Refused(refusal) => matches!(
+                refusal.kind(),
+                RefusalKind::Throttled | RefusalKind::ServiceFailure
+            ),
+            sts::Error::Unreachable(_) | sts::Error::Malformed { .. } => true,
+        };
+        if later {
+            Self::unavailable(provider, error)
+        } else {
+            Self::Refused {
+                provider: provider.into(),
+                source: error,
+            }
+        }
+    }
+
+    /// What a failed question to the metadata service means for its caller.
+    pub(super) fn of_imds(provider: &'static str, error: imds::Error) -> Self {
+        match error {
+            // Nobody named a role, so an instance without one is no mistake of the configuration.
+            imds::Error::NoRole(None) => {
+                Self::not_configured(provider, imds::Error::NoRole(None).to_string())
+            }
+            imds::Error::NoRole(Some(_))
+            | imds::Error::Unreachable {
+                source: HttpError::Setup(_),
+                ..
+            } => Self::misconfigured(provider, error),
+            _ => Self::unavailable(provider, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use rstest::rstest;
+
+    fn refused(status: u16, code: &str) -> CredentialsError {
+        let refusal = Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            code: code.to_owned(),
+            message: String::new(),
+            request_id: "R1".to_owned(),
+        };
+        CredentialsError::of_sts("oidc_role_arn", sts::Error::Refused(refusal))
+    }
+
+    #[rstest]
+    #[case(401, "AuthenticationFail.NoPermission", false)]
+    #[case(404, "EntityNotExist.Role", false)]
+    #[case(400, "SignatureDoesNotMatch", false)]
+    #[case(400, "Throttling.User", true)]
+    #[case(503, "ServiceUnavailable", true)]
+    fn only_what_passes_by_itself_is_transient(
+        #[case] status: u16,
+        #[case] code: &str,
+        #[case] transient: bool,
+    ) {
+        let error = refused(status, code);
+        assert_eq!(error.is_transient(), transient);
+        assert_eq!(error.provider(), "oidc_role_arn");
+        let refusal = error.refusal().unwrap();
+        assert_eq!(
+            (refusal.code.as_str(), refusal.request_id.as_str()),
+            (code, "R1")
+        );
+    }
+
+    #[test]
+    fn a_named_role_that_is_missing_is_a_mistake_and_an_unnamed_one_is_not() {
+        let named = imds::Error::NoRole(Some("node".parse().unwrap()));
+        let named = CredentialsError::of_imds("ecs_ram_role", named);
+        assert!(matches!(named, CredentialsError::Misconfigured { .. }));
+        let unnamed = CredentialsError::of_imds("ecs_ram_role", imds::Error::NoRole(None));
+        assert!(matches!(unnamed, CredentialsError::NotConfigured { .. }));
+    }
+}
