@@ -16,6 +16,7 @@ pub mod plan;
 pub mod reason;
 pub mod reconcile;
 pub mod refresh;
+mod renewal;
 pub mod report;
 mod run;
 pub mod secrets;

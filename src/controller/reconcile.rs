@@ -12,17 +12,17 @@ use kube::{Api, ResourceExt};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::api::{api_problem, within};
-use super::content;
 use super::exchange::{Exchanger, service_account_missing};
 use super::plan::{Cause, Decision, Failing, Memory, Observed, decide};
-use super::reason::{Problem, Reason};
+use super::reason::Problem;
 use super::refresh;
+use super::renewal::Renewal;
 use super::report::Reporter;
 use super::secrets::{SecretFacts, SecretIndex};
 use super::service_accounts::ServiceAccountIndex;
 use super::status::{View, compose};
 use super::wanted::{TokenFrom, Wanted, resolve};
-use super::write::{Mode, Refresh, WriteError, Writer};
+use super::write::Writer;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::contract::annotations;
 use crate::sts::Issued;
@@ -66,12 +66,12 @@ struct Outcome {
 }
 
 impl Context {
-    fn remembered(&self, uid: &str) -> Memory {
+    pub(super) fn remembered(&self, uid: &str) -> Memory {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.get(uid).cloned().unwrap_or_default()
     }
 
-    fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+    pub(super) fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         change(memory.entry(uid.to_owned()).or_default());
     }
@@ -90,12 +90,12 @@ impl Context {
         self.reporter.forget_all_but(&alive);
     }
 
-    fn writer(&self, namespace: &str) -> Writer {
+    pub(super) fn writer(&self, namespace: &str) -> Writer {
         Writer::new(self.exchanger.client.clone(), namespace)
     }
 
     /// Whether the binding is still the one that was looked at.
-    fn is_unchanged(&self, binding: &AlibabaRoleBinding) -> bool {
+    pub(super) fn is_unchanged(&self, binding: &AlibabaRoleBinding) -> bool {
         self.bindings
             .get(&ObjectRef::from_obj(binding))
             .is_some_and(|now| {
@@ -411,7 +411,7 @@ async fn act(
                 continue;
             }
             Decision::Exchange(cause) => {
-                let work = Work {
+                let renewal = Renewal {
                     binding,
                     uid,
                     wanted,
@@ -419,7 +419,8 @@ async fn act(
                     requested,
                     context,
                 };
-                let Some(issued) = work.run(cause, secret.as_ref()).await.map_err(failed)? else {
+                let Some(issued) = renewal.run(cause, secret.as_ref()).await.map_err(failed)?
+                else {
                     return Ok(Acted::Dropped);
                 };
                 context.remember(uid, |memory| memory.failing = None);
@@ -502,171 +503,4 @@ async fn verify(
             .remove(&wanted.namespace, &wanted.secret_name, &secret.uid),
     }
     Ok(())
-}
-
-/// One exchange and the write that follows.
-struct Work<'a> {
-    binding: &'a AlibabaRoleBinding,
-    uid: &'a str,
-    wanted: &'a Wanted,
-    hash: &'a str,
-    requested: Option<&'a str>,
-    context: &'a Context,
-}
-
-impl Work<'_> {
-    /// `None`: the binding changed or went meanwhile, the result was dropped.
-    async fn run(
-        &self,
-        cause: Cause,
-        secret: Option<&SecretFacts>,
-    ) -> Result<Option<Issued>, Problem> {
-        let Self {
-            uid,
-            wanted,
-            context,
-            ..
-        } = self;
-        let memory = context.remembered(uid);
-        let was_taken = memory
-            .failing
-            .as_ref()
-            .is_some_and(|failing| failing.problem.reason == Reason::SecretConflict);
-        // Known to be taken: look first, so that waiting for the name costs STS nothing.
-        if secret.is_none() && was_taken {
-            self.adopt_or_refuse().await?;
-        }
-        let first_ever = cause == Cause::Missing
-            && self
-                .binding
-                .status
-                .as_ref()
-                .is_none_or(|s| s.last_refresh_time.is_none());
-        if cause != Cause::Due && !first_ever {
-            let now = context.clock.now();
-            context.remember(uid, |memory| memory.last_forced = Some(now));
-        }
-        info!(?cause, role = %wanted.role_arn, "exchanging");
-        let issued = context.exchanger.exchange(wanted).await?;
-        let content = content::render(wanted, &issued.credentials)?;
-        if !context.is_unchanged(self.binding) {
-            info!("the binding changed or went during the exchange; the result is dropped");
-            return Ok(None);
-        }
-        self.write(cause, &issued, &content).await?;
-        self.delete_former_secrets().await;
-        Ok(Some(issued))
-    }
-
-    async fn write(
-        &self,
-        cause: Cause,
-        issued: &Issued,
-        content: &content::Content,
-    ) -> Result<(), Problem> {
-        let Self {
-            wanted, context, ..
-        } = self;
-        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
-        let writer = context.writer(namespace);
-        let refresh = Refresh {
-            binding: self.binding,
-            wanted,
-            content,
-            inputs_hash: self.hash,
-            issued_at: context.clock.now(),
-            expiration: issued.credentials.expiration,
-            answers: self.requested,
-        };
-        // Twice: what was observed may be overtaken once, by a label or a deletion. Who changes
-        // the Secret faster than that is waited for like any other failure.
-        for _ in 0..2 {
-            let secret = context.secrets.get(namespace, name);
-            let mode = match &secret {
-                None => Mode::Create,
-                Some(secret) if matches!(cause, Cause::Due | Cause::Requested) => {
-                    Mode::Renew(secret)
-                }
-                Some(secret) => Mode::Replace(secret),
-            };
-            match writer.write(&refresh, mode).await {
-                Ok(facts) => {
-                    context.secrets.put(namespace, name, facts);
-                    info!(secret = name, expiration = %refresh.expiration, "refreshed");
-                    return Ok(());
-                }
-                Err(WriteError::Problem(problem)) => return Err(problem),
-                Err(WriteError::Exists | WriteError::Changed) => self.adopt_or_refuse().await?,
-            }
-        }
-        Err(Problem::new(
-            Reason::ApiServerUnavailable,
-            format!("Secret {namespace}/{name} changes faster than it can be written"),
-        ))
-    }
-
-    /// Looks at the live Secret of the wanted name: ours (its label was lost, or the watch lags),
-    /// absent, or somebody else's.
-    async fn adopt_or_refuse(&self) -> Result<(), Problem> {
-        let Self {
-            wanted,
-            context,
-            uid,
-            ..
-        } = self;
-        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
-        let known = context.secrets.get(namespace, name);
-        let live = context.writer(namespace).look(name).await?;
-        match live
-            .as_ref()
-            .and_then(|live| SecretFacts::of(&live.metadata))
-        {
-            Some(facts) if facts.owner_uid.as_deref() == Some(uid) => {
-                if let Some(known) = known.filter(|known| known.uid != facts.uid) {
-                    context.secrets.remove(namespace, name, &known.uid);
-                }
-                context.secrets.put(namespace, name, facts);
-                Ok(())
-            }
-            None => {
-                if let Some(known) = known {
-                    context.secrets.remove(namespace, name, &known.uid);
-                }
-                Ok(())
-            }
-            Some(facts) => {
-                let owner = facts.owner_name.map_or_else(
-                    || "it has no owner".to_owned(),
-                    |owner| format!("it belongs to {owner}"),
-                );
-                Err(Problem::new(
-                    Reason::SecretConflict,
-                    format!("Secret {name} exists and is not this binding's: {owner}"),
-                ))
-            }
-        }
-    }
-
-    /// The binding's Secrets under earlier names hold live credentials that nobody renews.
-    async fn delete_former_secrets(&self) {
-        let Self {
-            wanted,
-            context,
-            uid,
-            ..
-        } = self;
-        for (name, facts) in context.secrets.owned_by(&wanted.namespace, uid) {
-            if name == wanted.secret_name {
-                continue;
-            }
-            match context
-                .writer(&wanted.namespace)
-                .delete(&name, &facts)
-                .await
-            {
-                Ok(()) => info!(secret = name, "deleted the Secret of the former name"),
-                Err(problem) => warn!(secret = name, "{}", problem.message),
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod support;
 
 mod binding;
 mod bindings;
+mod failures;
 mod fixture;
 mod policy;
 mod refresh;

@@ -1,0 +1,180 @@
+//! One exchange and the write that follows it.
+
+use tracing::{info, warn};
+
+use super::content;
+use super::plan::Cause;
+use super::reason::{Problem, Reason};
+use super::reconcile::Context;
+use super::secrets::SecretFacts;
+use super::wanted::Wanted;
+use super::write::{Mode, Refresh, WriteError};
+use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::sts::Issued;
+
+/// What a renewal works with.
+pub(super) struct Renewal<'a> {
+    pub(super) binding: &'a AlibabaRoleBinding,
+    pub(super) uid: &'a str,
+    pub(super) wanted: &'a Wanted,
+    pub(super) hash: &'a str,
+    pub(super) requested: Option<&'a str>,
+    pub(super) context: &'a Context,
+}
+
+impl Renewal<'_> {
+    /// `None`: the binding changed or went meanwhile, the result was dropped.
+    pub(super) async fn run(
+        &self,
+        cause: Cause,
+        secret: Option<&SecretFacts>,
+    ) -> Result<Option<Issued>, Problem> {
+        let Self {
+            uid,
+            wanted,
+            context,
+            ..
+        } = self;
+        let memory = context.remembered(uid);
+        let was_taken = memory
+            .failing
+            .as_ref()
+            .is_some_and(|failing| failing.problem.reason == Reason::SecretConflict);
+        // Known to be taken: look first, so that waiting for the name costs STS nothing.
+        if secret.is_none() && was_taken {
+            self.adopt_or_refuse().await?;
+        }
+        let first_ever = cause == Cause::Missing
+            && self
+                .binding
+                .status
+                .as_ref()
+                .is_none_or(|s| s.last_refresh_time.is_none());
+        if cause != Cause::Due && !first_ever {
+            let now = context.clock.now();
+            context.remember(uid, |memory| memory.last_forced = Some(now));
+        }
+        info!(?cause, role = %wanted.role_arn, "exchanging");
+        let issued = context.exchanger.exchange(wanted).await?;
+        let content = content::render(wanted, &issued.credentials)?;
+        if !context.is_unchanged(self.binding) {
+            info!("the binding changed or went during the exchange; the result is dropped");
+            return Ok(None);
+        }
+        self.write(cause, &issued, &content).await?;
+        self.delete_former_secrets().await;
+        Ok(Some(issued))
+    }
+
+    async fn write(
+        &self,
+        cause: Cause,
+        issued: &Issued,
+        content: &content::Content,
+    ) -> Result<(), Problem> {
+        let Self {
+            wanted, context, ..
+        } = self;
+        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
+        let writer = context.writer(namespace);
+        let refresh = Refresh {
+            binding: self.binding,
+            wanted,
+            content,
+            inputs_hash: self.hash,
+            issued_at: context.clock.now(),
+            expiration: issued.credentials.expiration,
+            answers: self.requested,
+        };
+        // Twice: what was observed may be overtaken once, by a label or a deletion. Who changes
+        // the Secret faster than that is waited for like any other failure.
+        for _ in 0..2 {
+            let secret = context.secrets.get(namespace, name);
+            let mode = match &secret {
+                None => Mode::Create,
+                Some(secret) if matches!(cause, Cause::Due | Cause::Requested) => {
+                    Mode::Renew(secret)
+                }
+                Some(secret) => Mode::Replace(secret),
+            };
+            match writer.write(&refresh, mode).await {
+                Ok(facts) => {
+                    context.secrets.put(namespace, name, facts);
+                    info!(secret = name, expiration = %refresh.expiration, "refreshed");
+                    return Ok(());
+                }
+                Err(WriteError::Problem(problem)) => return Err(problem),
+                Err(WriteError::Exists | WriteError::Changed) => self.adopt_or_refuse().await?,
+            }
+        }
+        Err(Problem::new(
+            Reason::ApiServerUnavailable,
+            format!("Secret {namespace}/{name} changes faster than it can be written"),
+        ))
+    }
+
+    /// Looks at the live Secret of the wanted name: ours (its label was lost, or the watch lags),
+    /// absent, or somebody else's.
+    async fn adopt_or_refuse(&self) -> Result<(), Problem> {
+        let Self {
+            wanted,
+            context,
+            uid,
+            ..
+        } = self;
+        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
+        let known = context.secrets.get(namespace, name);
+        let live = context.writer(namespace).look(name).await?;
+        match live
+            .as_ref()
+            .and_then(|live| SecretFacts::of(&live.metadata))
+        {
+            Some(facts) if facts.owner_uid.as_deref() == Some(uid) => {
+                if let Some(known) = known.filter(|known| known.uid != facts.uid) {
+                    context.secrets.remove(namespace, name, &known.uid);
+                }
+                context.secrets.put(namespace, name, facts);
+                Ok(())
+            }
+            None => {
+                if let Some(known) = known {
+                    context.secrets.remove(namespace, name, &known.uid);
+                }
+                Ok(())
+            }
+            Some(facts) => {
+                let owner = facts.owner_name.map_or_else(
+                    || "it has no owner".to_owned(),
+                    |owner| format!("it belongs to {owner}"),
+                );
+                Err(Problem::new(
+                    Reason::SecretConflict,
+                    format!("Secret {name} exists and is not this binding's: {owner}"),
+                ))
+            }
+        }
+    }
+
+    /// The binding's Secrets under earlier names hold live credentials that nobody renews.
+    async fn delete_former_secrets(&self) {
+        let Self {
+            wanted,
+            context,
+            uid,
+            ..
+        } = self;
+        for (name, facts) in context.secrets.owned_by(&wanted.namespace, uid) {
+            if name == wanted.secret_name {
+                continue;
+            }
+            match context
+                .writer(&wanted.namespace)
+                .delete(&name, &facts)
+                .await
+            {
+                Ok(()) => info!(secret = name, "deleted the Secret of the former name"),
+                Err(problem) => warn!(secret = name, "{}", problem.message),
+            }
+        }
+    }
+}
