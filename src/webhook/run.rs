@@ -138,6 +138,12 @@ pub async fn run(
         shutdown.await;
         tracing::info!("shutting down");
         serving.not_ready("shutting down");
+        // Whoever starts the next run must not find the addresses of this one.
+        if let Some(path) = &ready_file
+            && let Err(error) = ready_file::clear(path)
+        {
+            tracing::warn!(%error, path = %path.display(), "the ready file stays");
+        }
         tokio::time::sleep(drain_delay).await;
         stop.stop();
     };

@@ -246,6 +246,7 @@ async fn going_down_readiness_falls_first_and_reviews_under_way_are_answered() {
         let (status, report) = webhook.readyz().await;
         assert_eq!(status, 503);
         assert!(report.contains("shutting down"), "{report}");
+        assert!(!webhook.folder.path().join("ready.json").exists());
         tokio::time::sleep(Duration::from_millis(400)).await;
         let refused = tokio::net::TcpStream::connect(webhook.address).await;
         assert!(
