@@ -496,6 +496,17 @@ mod tests {
     }
 
     #[test]
+    fn the_machines_own_service_has_a_fixed_address() {
+        let request = Scene::new(&[])
+            .client
+            .request(Method::GET, &Question::Region);
+        assert_eq!(
+            request.uri(),
+            "http://100.100.100.200:80/latest/meta-data/region-id"
+        );
+    }
+
+    #[test]
     fn what_is_kept_is_not_shown() {
         let scene = Scene::new(&[]);
         scene.client.kept().token = Some(("hunter2".into(), DateTime::UNIX_EPOCH));

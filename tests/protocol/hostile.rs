@@ -1,0 +1,200 @@
+//! Broken servers: typed errors within a bound, nothing of a body in any message, and a good
+//! answer as soon as there is one again.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rrsa::credentials::{CredentialsError, EcsRamRole, OidcRoleArn, Provider as _, StsHost};
+use rrsa::world::HttpOptions;
+use rstest::rstest;
+
+use crate::house::{House, failure, imds_at, story};
+use crate::simulators::config::SimulatorConfig;
+use crate::simulators::faults::{Effect, Fault};
+use crate::simulators::sts::Sts;
+
+/// Part of a body that must not come back out.
+const MARK: &str = "do-not-show-this-body";
+
+fn raw(status: u16, body: String) -> Effect {
+    Effect::Raw {
+        status,
+        content_type: "application/json".to_owned(),
+        body,
+    }
+}
+
+fn missing(pointer: &str) -> Effect {
+    Effect::MissingField {
+        pointer: pointer.to_owned(),
+    }
+}
+
+fn check(error: &CredentialsError, expected: &str) {
+    assert!(
+        matches!(error, CredentialsError::Unavailable { .. }),
+        "{error:?}"
+    );
+    assert!(error.is_transient());
+    let story = story(error);
+    assert!(story.contains(expected), "{story}");
+    for part in [MARK, "<", "{"] {
+        assert!(!story.contains(part), "{story}");
+    }
+}
+
+#[rstest]
+#[case::slow(Effect::Delay { by: Duration::from_secs(60) }, "no complete answer")]
+#[case::silent(Effect::Hang, "no complete answer")]
+#[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
+#[case::endless(Effect::Endless, "longer than 262144 bytes")]
+#[case::page(Effect::Html, "no JSON of that shape")]
+#[case::truncated(Effect::Truncated, "no JSON of that shape")]
+#[case::load_balancer(Effect::Status { status: 502 }, "HTTP 502")]
+#[case::client_error_page(Effect::Status { status: 403 }, "HTTP 403")]
+#[case::null(raw(200, "null".to_owned()), "no JSON of that shape")]
+#[case::empty_object(raw(200, "{}".to_owned()), "Credentials is missing")]
+#[case::text_as_secret(
+    raw(200, format!(r#"{{"Credentials":{{"AccessKeySecret":7,"SecurityToken":"{MARK}"}}}}"#)),
+    "no JSON of that shape"
+)]
+#[case::part_of_a_secret(
+    raw(200, format!(r#"{{"Credentials":{{"AccessKeyId":"x","AccessKeySecret":"{MARK}"}}}}"#)),
+    "SecurityToken is missing"
+)]
+#[case::no_credentials(missing("/Credentials"), "Credentials is missing")]
+#[case::no_id(missing("/Credentials/AccessKeyId"), "AccessKeyId is missing")]
+#[case::no_secret(missing("/Credentials/AccessKeySecret"), "AccessKeySecret is missing")]
+#[case::no_token(missing("/Credentials/SecurityToken"), "SecurityToken is missing")]
+#[case::no_expiration(missing("/Credentials/Expiration"), "Expiration is no time")]
+#[case::over(Effect::ExpirationInPast, "before they arrived")]
+#[tokio::test]
+async fn a_broken_sts_is_unavailable(#[case] effect: Effect, #[case] expected: &str) {
+    let house = House::start();
+    let is_late = matches!(effect, Effect::Delay { .. } | Effect::Hang);
+    let mut options = house.options();
+    if is_late {
+        options.total_timeout = Duration::from_millis(800);
+    }
+    let provider = OidcRoleArn::from_env(&house.world_with(&options)).unwrap();
+    let fault = Fault::on("AssumeRoleWithOIDC", effect);
+    house.sts.faults().until_cleared(fault);
+    check(&failure(provider.credentials()).await, expected);
+    house.sts.faults().clear();
+    house.oidc().credentials().await.unwrap();
+}
+
+#[rstest]
+#[case::slow(Effect::Delay { by: Duration::from_secs(60) }, "no complete answer")]
+#[case::silent(Effect::Hang, "no complete answer")]
+#[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
+#[case::endless(Effect::Endless, "longer than 65536 bytes")]
+#[case::page(Effect::Html, "no JSON of that shape")]
+#[case::truncated(Effect::Truncated, "no JSON of that shape")]
+#[case::status(Effect::Status { status: 500 }, "HTTP 500")]
+#[case::null(raw(200, "null".to_owned()), "no JSON of that shape")]
+#[case::failed(raw(200, format!(r#"{{"Code":"Failed","Message":"{MARK}"}}"#)), "\"Failed\"")]
+#[case::no_code(missing("/Code"), "Code is missing")]
+#[case::no_id(missing("/AccessKeyId"), "AccessKeyId is missing")]
+#[case::no_secret(missing("/AccessKeySecret"), "AccessKeySecret is missing")]
+#[case::no_token(missing("/SecurityToken"), "SecurityToken is missing")]
+#[case::no_expiration(missing("/Expiration"), "Expiration is missing")]
+#[case::over(Effect::ExpirationInPast, "before they arrived")]
+#[tokio::test]
+async fn a_broken_metadata_service_is_unavailable(#[case] effect: Effect, #[case] expected: &str) {
+    let house = House::start();
+    let provider = house.ecs();
+    let fault = Fault::on("GetCredentials", effect);
+    house.metadata.faults().until_cleared(fault);
+    check(&failure(provider.credentials()).await, expected);
+    house.metadata.faults().clear();
+    provider.credentials().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_as_role_name_is_no_role_name() {
+    let house = House::start();
+    let page = Fault::on("ListRoles", Effect::Html);
+    house.metadata.faults().until_cleared(page);
+    check(&failure(house.ecs().credentials()).await, "not one word");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    for status in [301, 302, 307, 308] {
+        let (house, elsewhere) = (House::start(), House::start());
+        let to = |location| Fault::always(Effect::Redirect { status, location });
+        let sts = format!("https://{}/", elsewhere.sts.host());
+        house.sts.faults().next(1, to(sts));
+        check(
+            &failure(house.oidc().credentials()).await,
+            &format!("HTTP {status}"),
+        );
+        let metadata = format!("{}/latest/meta-data/region-id", elsewhere.metadata.url());
+        house.metadata.faults().until_cleared(to(metadata));
+        check(
+            &failure(house.ecs().credentials()).await,
+            &format!("HTTP {status}"),
+        );
+        assert!(elsewhere.sts.calls().all().is_empty());
+        assert!(elsewhere.metadata.calls().all().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
+    let house = House::start();
+    let world = house.world_with(&HttpOptions::default());
+    let provider = OidcRoleArn::from_env(&world).unwrap();
+    check(&failure(provider.credentials()).await, "no connection to");
+    assert!(house.sts.calls().all().is_empty(), "the token was not sent");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_not_trusted() {
+    let house = House::start();
+    // The certificate names 127.0.0.1 and localhost, so at this address of loopback it is wrong.
+    let stranger = SocketAddr::from(([127, 0, 0, 2], 0));
+    let stranger = Sts::start_at(stranger, SimulatorConfig::default()).unwrap();
+    let options = HttpOptions {
+        extra_roots: Some(stranger.ca_pem().as_bytes().to_vec()),
+        ..HttpOptions::default()
+    };
+    let host = StsHost {
+        endpoint: Some(stranger.host()),
+        ..StsHost::default()
+    };
+    let provider = OidcRoleArn::builder()
+        .sts_host(host)
+        .build(&house.world_with(&options))
+        .unwrap();
+    check(&failure(provider.credentials()).await, "certificate");
+    assert!(stranger.calls().all().is_empty(), "the token was not sent");
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable() {
+    let house = House::start();
+    // Port 1 of loopback: nothing listens on it without root.
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let client = imds_at(nowhere, &HttpOptions::metadata());
+    let provider = EcsRamRole::with_client(client, None);
+    check(&failure(provider.credentials()).await, "no connection to");
+    drop(house);
+}
+
+#[tokio::test]
+async fn one_failure_of_sts_is_not_remembered() {
+    let house = House::start();
+    let unavailable = Effect::Error {
+        status: 503,
+        code: "ServiceUnavailable".to_owned(),
+        message: "Try later.".to_owned(),
+    };
+    house.sts.faults().next(1, Fault::always(unavailable));
+    let provider = house.oidc();
+    let error = failure(provider.credentials()).await;
+    assert!(error.is_transient(), "{error:?}");
+    assert_eq!(error.refusal().unwrap().code, "ServiceUnavailable");
+    provider.credentials().await.unwrap();
+}
