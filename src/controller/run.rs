@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+use super::api::TIMEOUT;
 use super::exchange::Exchanger;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
@@ -71,9 +72,11 @@ pub async fn run(
         files,
     } = options;
     let api = Api::<AlibabaRoleBinding>::all(client.clone());
-    api.list(&ListParams::default().limit(1)).await.context(
-        "AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?",
-    )?;
+    let probe = ListParams::default().limit(1);
+    tokio::time::timeout(TIMEOUT, api.list(&probe))
+        .await
+        .context("the API server did not answer when asked for AlibabaRoleBindings")?
+        .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
 
     let http = http_client(configuration.sts.ca_file.as_ref(), files.as_ref())?;
     let (bindings, writer) = reflector::store();
