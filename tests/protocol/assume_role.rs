@@ -30,7 +30,7 @@ fn session(credentials: &Credentials) -> Caller {
 fn request(caller: Caller, role: &str) -> AssumeRole {
     AssumeRole {
         caller,
-        role_arn: role.parse().unwrap(),
+        role_arn: role.parse().expect("a role ARN"),
         session_name: "test-session".to_owned(),
         duration: DEFAULT_DURATION,
         policy: None,
@@ -39,10 +39,12 @@ fn request(caller: Caller, role: &str) -> AssumeRole {
 }
 
 async fn sent(client: &Client, house: &House, request: &AssumeRole) -> Result<Issued, Error> {
-    let nonce = Nonce::new(&SystemRandom).unwrap();
+    let nonce = Nonce::new(&SystemRandom).expect("a nonce");
     let endpoint = house.endpoint();
     let answer = client.assume_role(&endpoint, request, nonce);
-    tokio::time::timeout(PATIENCE, answer).await.unwrap()
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .expect("every attempt is bounded")
 }
 
 #[tokio::test]
@@ -120,7 +122,7 @@ struct Tampering {
 
 impl Http for Tampering {
     fn send(&self, mut request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
-        let body = String::from_utf8(request.body().to_vec()).unwrap();
+        let body = String::from_utf8(request.body().to_vec()).expect("a form");
         let changed = body.replace(self.from, self.to);
         assert_ne!(changed, body, "there is something to change");
         *request.body_mut() = changed.into();

@@ -44,7 +44,7 @@ fn check(error: &CredentialsError, expected: &str) {
 }
 
 #[rstest]
-#[case::slow(Effect::Delay { by: Duration::from_secs(60) }, "no complete answer")]
+#[case::slow(Effect::Delay { by: Duration::from_mins(1) }, "no complete answer")]
 #[case::silent(Effect::Hang, "no complete answer")]
 #[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
 #[case::endless(Effect::Endless, "longer than 262144 bytes")]
@@ -85,7 +85,7 @@ async fn a_broken_sts_is_unavailable(#[case] effect: Effect, #[case] expected: &
 }
 
 #[rstest]
-#[case::slow(Effect::Delay { by: Duration::from_secs(60) }, "no complete answer")]
+#[case::slow(Effect::Delay { by: Duration::from_mins(1) }, "no complete answer")]
 #[case::silent(Effect::Hang, "no complete answer")]
 #[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
 #[case::endless(Effect::Endless, "longer than 65536 bytes")]
