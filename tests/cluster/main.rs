@@ -50,6 +50,7 @@ async fn installation() -> Result<&'static Installation> {
 /// A cluster and an installation of one test alone.
 async fn own_installation(lifetime: Option<Duration>) -> Result<(Cluster, Installation)> {
     let cluster = Cluster::start().await?;
+    cluster.require_own("a second installation")?;
     let installation = Installation::start(&cluster, choices(lifetime)).await?;
     Ok((cluster, installation))
 }

@@ -35,6 +35,7 @@ impl Pods<'_> {
         account_annotations: Value,
         test: impl AsyncFnOnce(&Pods<'_>) -> Result<()>,
     ) -> Result<()> {
+        Cluster::shared().await?.require_own("a webhook by URL")?;
         let installation = installation().await?;
         let namespace = Cluster::shared().await?.test_namespace_with(labels).await?;
         let pods = Pods {

@@ -45,8 +45,9 @@ const MANIFESTS: [&str; 7] = [
     "deploy/users.yaml",
     "deploy/policy.yaml",
     "deploy/webhook.yaml",
-    "deploy/webhook-configuration.yaml",
+    WEBHOOK_CONFIGURATION,
 ];
+const WEBHOOK_CONFIGURATION: &str = "deploy/webhook-configuration.yaml";
 
 /// What a test can choose.
 #[derive(Debug, Clone, Default)]
@@ -65,18 +66,25 @@ pub(crate) struct Installation {
     folder: PathBuf,
     controller_kubeconfig: PathBuf,
     webhook_kubeconfig: PathBuf,
+    /// Who signs the cluster's tokens.
+    issuer: String,
     /// STS; it lives on its own runtime, because every test has one of its own.
     pub(crate) sts: Sts,
     runtime: Option<Runtime>,
 }
 
 impl Installation {
-    /// Installs everything and starts controller and webhook.
+    /// Installs everything and starts controller and webhook. On a cluster that existed before,
+    /// whose API server does not reach this machine, there is no webhook.
     ///
     /// # Errors
     /// What failed, with the ends of the logs.
     pub(crate) async fn start(cluster: &Cluster, choices: Choices) -> Result<Self> {
         for file in MANIFESTS {
+            // Pods that opt in would be refused for want of the webhook.
+            if file == WEBHOOK_CONFIGURATION && !cluster.is_own() {
+                continue;
+            }
             let text = std::fs::read_to_string(repository(file))?;
             cluster
                 .apply_yaml(&text)
@@ -93,6 +101,7 @@ impl Installation {
         let folder = cluster.state_dir().join("rrsa");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("jwks.json"), cluster.jwks().await?)?;
+        let issuer = issuer(cluster).await?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("simulators")
@@ -103,7 +112,7 @@ impl Installation {
             Sts::start(SimulatorConfig {
                 providers: vec![Provider {
                     arn: PROVIDER.to_owned(),
-                    issuer: "https://kubernetes.default.svc".to_owned(),
+                    issuer: issuer.clone(),
                     client_ids: vec!["sts.aliyuncs.com".to_owned()],
                     jwks_file: folder.join("jwks.json"),
                     broken: false,
@@ -126,6 +135,7 @@ impl Installation {
             controller: Mutex::default(),
             webhook: Mutex::default(),
             folder,
+            issuer,
             sts,
             runtime: Some(runtime),
         };
@@ -140,7 +150,9 @@ impl Installation {
             installation.configuration_text(),
         )?;
         installation.start_controller(cluster)?;
-        installation.start_webhook(cluster).await?;
+        if cluster.is_own() {
+            installation.start_webhook(cluster).await?;
+        }
         Ok(installation)
     }
 
@@ -173,15 +185,16 @@ impl Installation {
     /// # Errors
     /// Shows the end of the log.
     pub(crate) fn ensure_running(&self) -> Result<()> {
-        for process in [&self.controller, &self.webhook] {
-            process
-                .lock()
-                .unwrap()
-                .as_ref()
-                .context("not started")?
-                .ensure_running()?;
-        }
-        Ok(())
+        let controller = self.controller.lock().unwrap();
+        controller
+            .as_ref()
+            .context("the controller is not running")?
+            .ensure_running()?;
+        self.webhook
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map_or(Ok(()), Process::ensure_running)
     }
 
     /// The ServiceAccounts that the processes run as, with their kubeconfigs.
@@ -199,7 +212,7 @@ impl Installation {
             vec![Trust::Federated(FederatedTrust {
                 provider_arn: PROVIDER.to_owned(),
                 audiences: vec!["sts.aliyuncs.com".to_owned()],
-                issuer: Some("https://kubernetes.default.svc".to_owned()),
+                issuer: Some(self.issuer.clone()),
                 subjects: Subjects {
                     equals: subjects.to_vec(),
                     like: Vec::new(),
@@ -275,6 +288,19 @@ delegation:
         ensure!(leaks.is_empty(), "secrets in the logs: {leaks:?}");
         Ok(())
     }
+}
+
+/// The issuer of the cluster's tokens, as its discovery document names it.
+async fn issuer(cluster: &Cluster) -> Result<String> {
+    let document = cluster
+        .kubectl(&["get", "--raw", "/.well-known/openid-configuration"])
+        .await?
+        .success()?;
+    let document: serde_json::Value = serde_json::from_str(&document)?;
+    Ok(document["issuer"]
+        .as_str()
+        .context("the discovery document names no issuer")?
+        .to_owned())
 }
 
 impl Drop for Installation {
