@@ -15,7 +15,7 @@ demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (unde
 	target/debug/examples/demo
 
 test: kubernetes lint ## Everything that CI runs
-	cargo test --locked
+	cargo test --locked --no-fail-fast
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
 

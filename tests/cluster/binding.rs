@@ -14,6 +14,9 @@ use crate::support::kubernetes::Cluster;
 use crate::support::wait;
 use crate::with_scene;
 
+/// Longest wait for the garbage collector, which looks for new kinds every 30 s only.
+const COLLECTED: Duration = Duration::from_mins(2);
+
 #[tokio::test]
 async fn a_binding_becomes_a_secret_in_all_formats() -> Result<()> {
     with_scene(async |scene| {
@@ -170,7 +173,7 @@ async fn deleting_a_binding_deletes_its_secret() -> Result<()> {
             .bindings()
             .delete("app", &DeleteParams::default())
             .await?;
-        wait::until("the Secret to be collected", SOON, async || {
+        wait::until("the Secret to be collected", COLLECTED, async || {
             Ok(scene
                 .secrets()
                 .get_opt("app-credentials")
