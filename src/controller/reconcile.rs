@@ -31,6 +31,8 @@ use crate::world::Clock;
 /// A binding is looked at again at least this often: timers stand still while a machine sleeps,
 /// expiry does not.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// When a status that could not be written is tried again.
+const REPORT_AGAIN: Duration = Duration::from_secs(10);
 /// The shortest wait between two looks.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -152,10 +154,13 @@ async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
             )
         }),
     });
-    context
+    let reported = context
         .reporter
         .report(binding, shown.as_ref(), &status, memory.failing.as_ref())
         .await;
+    if !reported {
+        return Action::requeue(REPORT_AGAIN);
+    }
     // Expiry is a transition too: the status must say so when it comes.
     let expiry = outcome
         .secret

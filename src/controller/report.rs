@@ -46,19 +46,20 @@ impl Reporter {
         }
     }
 
-    /// Shows the status where it differs from what is shown, and announces a transition.
+    /// Shows the status where it differs from what is shown, and announces a transition. Returns
+    /// whether the status is shown now.
     pub async fn report(
         &self,
         binding: &AlibabaRoleBinding,
         shown: Option<&AlibabaRoleBindingStatus>,
         status: &AlibabaRoleBindingStatus,
         failing: Option<&Failing>,
-    ) {
+    ) -> bool {
         if shown == Some(status) {
-            return;
+            return true;
         }
         if !self.write(binding, status).await {
-            return;
+            return false;
         }
         if let Some(told) = announcement(shown, status, failing) {
             let event = Event {
@@ -80,6 +81,7 @@ impl Reporter {
                 Err(problem) => warn!("{}", problem.message),
             }
         }
+        true
     }
 
     /// The newest status that is known: the watch's, or our own last write.
