@@ -49,7 +49,9 @@ impl Pods<'_> {
             .namespace
             .api::<k8s_openapi::api::core::v1::ServiceAccount>();
         accounts.create(&PostParams::default(), &account).await?;
-        reported(test(&pods).await)
+        let outcome = test(&pods).await;
+        let cluster = Cluster::shared().await?;
+        reported(outcome.and_then(|()| installation.assert_no_secret_in_logs(cluster)))
     }
 
     /// Creates the pod as raw JSON and returns what the API server stored (or would store).
@@ -402,5 +404,5 @@ async fn an_emptied_ca_bundle_is_put_right() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     ensure!(bundles().await? == before, "the restart made another CA");
     installation.ensure_running()?;
-    Ok(())
+    installation.assert_no_secret_in_logs(&cluster)
 }
