@@ -82,8 +82,7 @@ async fn a_binding_becomes_a_secret_in_all_formats() -> Result<()> {
 #[tokio::test]
 async fn kubectl_shows_what_matters() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let cluster = Cluster::shared().await?;
         let table = cluster
             .kubectl(&["-n", scene.namespace.name(), "get", "arb", "-o", "wide"])
@@ -131,8 +130,7 @@ async fn kubectl_shows_what_matters() -> Result<()> {
 #[tokio::test]
 async fn two_bindings_for_one_secret_leave_it_to_its_owner() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let before = scene.data().await?;
         let mut second = scene.bindings().get("app").await?;
         second.metadata = kube::api::ObjectMeta {
@@ -189,8 +187,7 @@ async fn deleting_a_binding_deletes_its_secret() -> Result<()> {
 #[tokio::test]
 async fn a_deleted_secret_comes_back_with_new_credentials() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let before = scene.data().await?;
         scene
             .secrets()
@@ -213,8 +210,7 @@ async fn a_deleted_secret_comes_back_with_new_credentials() -> Result<()> {
 #[tokio::test]
 async fn a_foreign_edit_is_repaired() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let before = scene.data().await?;
         let edit = Patch::Merge(json!({"data": {
             "ALIBABA_CLOUD_ACCESS_KEY_ID": "ZXZpbA==",
@@ -252,8 +248,7 @@ async fn a_foreign_edit_is_repaired() -> Result<()> {
 #[tokio::test]
 async fn a_touch_that_changes_nothing_costs_no_exchange() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let calls = || {
             scene
                 .installation
@@ -288,8 +283,7 @@ async fn a_touch_that_changes_nothing_costs_no_exchange() -> Result<()> {
 #[tokio::test]
 async fn other_formats_replace_the_keys_in_one_write() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         scene
             .change(json!({"secret": {"formats": ["json"]}}))
             .await?;
@@ -304,8 +298,7 @@ async fn other_formats_replace_the_keys_in_one_write() -> Result<()> {
 #[tokio::test]
 async fn a_renamed_secret_does_not_leave_the_former_behind() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         scene.change(json!({"secret": {"name": "renamed"}})).await?;
         scene.ready().await?;
         scene.secrets().get("renamed").await?;
@@ -325,8 +318,7 @@ async fn a_renamed_secret_does_not_leave_the_former_behind() -> Result<()> {
 #[tokio::test]
 async fn a_recreated_service_account_is_exchanged_anew() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let before = scene.data().await?;
         let accounts = scene.namespace.api::<ServiceAccount>();
         accounts.delete("app", &DeleteParams::default()).await?;
@@ -345,8 +337,7 @@ async fn a_recreated_service_account_is_exchanged_anew() -> Result<()> {
 #[tokio::test]
 async fn a_refresh_request_is_answered_once() -> Result<()> {
     with_scene(async |scene| {
-        scene.bind(scene.spec()).await?;
-        scene.ready().await?;
+        scene.issue().await?;
         let before = scene.data().await?;
         let request = Patch::Merge(json!({"metadata": {"annotations": {
             "rrsa.io/refresh-requested-at": "2026-01-01T00:00:00Z",

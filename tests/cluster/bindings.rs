@@ -71,6 +71,13 @@ impl<'a> Scene<'a> {
             .await?)
     }
 
+    /// Creates the binding with the smallest spec and waits until it is ready.
+    pub(crate) async fn issue(&self) -> Result<()> {
+        self.bind(self.spec()).await?;
+        self.ready().await?;
+        Ok(())
+    }
+
     /// Merges into the binding's spec.
     pub(crate) async fn change(&self, spec: Value) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));

@@ -20,8 +20,7 @@ struct Broken {
 /// Issues once, breaks the binding, and checks that condition, reason and remedy name the cause
 /// while the Secret keeps its last good content.
 async fn breaks(scene: &Scene<'_>, broken: Broken) -> Result<()> {
-    scene.bind(scene.spec()).await?;
-    scene.ready().await?;
+    scene.issue().await?;
     let before = scene.data().await?;
     scene.change(broken.change).await?;
     let binding = scene.says("Ready", "False", broken.reason).await?;
