@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
 use super::LogArgs;
 use super::operator::{self, shutdown_signal};
 use crate::controller::{self, Options};
@@ -31,9 +29,7 @@ impl Args {
         log.start()?;
         let configuration = operator::configuration(&config, &SystemFiles)?;
         operator::runtime()?.block_on(async {
-            let client = kube::Client::try_default()
-                .await
-                .context("no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod")?;
+            let client = operator::client().await?;
             let options = Options {
                 client,
                 configuration,

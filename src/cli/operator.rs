@@ -22,6 +22,13 @@ pub(super) fn configuration(path: &Path, files: &dyn Files) -> anyhow::Result<Co
         .with_context(|| format!("configuration file {} is refused", path.display()))
 }
 
+/// A client for the API server: of the kubeconfig, or of the pod's ServiceAccount.
+pub(super) async fn client() -> anyhow::Result<kube::Client> {
+    kube::Client::try_default().await.context(
+        "no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod",
+    )
+}
+
 /// The runtime of a command that serves.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()

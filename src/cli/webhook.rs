@@ -128,9 +128,7 @@ impl Args {
         let mut names = service_names(&service, &namespace);
         names.extend(server_names);
         operator::runtime()?.block_on(async {
-            let client = kube::Client::try_default().await.context(
-                "no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod",
-            )?;
+            let client = operator::client().await?;
             let options = Options {
                 client,
                 configuration,

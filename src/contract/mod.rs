@@ -19,9 +19,6 @@ pub mod sts_hosts;
 /// The audience of a token that STS accepts: the client id of the cluster's OIDC provider.
 pub const AUDIENCE: &str = "sts.aliyuncs.com";
 
-/// The API group of our custom resources.
-pub const API_GROUP: &str = "rrsa.io";
-
 /// The field manager of every write this product makes.
 pub const FIELD_MANAGER: &str = "rrsa";
 

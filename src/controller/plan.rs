@@ -24,7 +24,9 @@ pub struct Observed<'a> {
     pub keys: usize,
     /// The binding's refresh request, if it carries one.
     pub refresh_requested: Option<&'a str>,
-    /// The Secret of the wanted name, if one with our label exists.
+    /// The wanted name of the Secret.
+    pub secret_name: &'a str,
+    /// The Secret of that name, if one with our label exists.
     pub secret: Option<&'a SecretFacts>,
     /// What this process remembers of the binding.
     pub memory: &'a Memory,
@@ -105,7 +107,7 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     if let Some(secret) = seen.secret
         && secret.owner_uid.as_deref() != Some(seen.uid)
     {
-        return Decision::Conflict(conflict(secret));
+        return Decision::Conflict(conflict(seen.secret_name, secret));
     }
     let cause = match cause(seen) {
         Ok(cause) => cause,
@@ -167,14 +169,14 @@ fn cause(seen: &Observed<'_>) -> Result<Cause, Decision> {
 }
 
 /// The problem of a Secret that belongs to somebody else.
-fn conflict(secret: &SecretFacts) -> Problem {
+pub(super) fn conflict(name: &str, secret: &SecretFacts) -> Problem {
     let owner = secret.owner_name.as_deref().map_or_else(
-        || "it has no owner that is this binding".to_owned(),
-        |name| format!("it belongs to {name}"),
+        || "it has no owner".to_owned(),
+        |owner| format!("it belongs to {owner}"),
     );
     Problem::new(
         Reason::SecretConflict,
-        format!("the Secret of that name is not ours: {owner}"),
+        format!("Secret {name} exists and is not this binding's: {owner}"),
     )
 }
 
@@ -230,6 +232,7 @@ mod tests {
             inputs_hash: hash,
             keys: 7,
             refresh_requested: requested,
+            secret_name: "app-credentials",
             secret,
             memory,
         })

@@ -378,6 +378,7 @@ async fn act(
             inputs_hash: &hash,
             keys: keys.len(),
             refresh_requested: requested,
+            secret_name: &wanted.secret_name,
             secret: secret.as_ref(),
             memory: &memory,
         });
@@ -488,7 +489,7 @@ async fn verify(
             let version = secret.resource_version.clone();
             context.remember(uid, |memory| memory.verified_version = Some(version));
         }
-        // Forgetting the inputs makes the next decision an exchange.
+        // A count of keys that no Secret has makes the next decision an exchange.
         Some((_, version)) => {
             info!(
                 "somebody else changed the data of Secret {}",

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::content;
-use super::plan::Cause;
+use super::plan::{Cause, conflict};
 use super::reason::{Problem, Reason};
 use super::reconcile::Context;
 use super::secrets::SecretFacts;
@@ -142,16 +142,7 @@ impl Renewal<'_> {
                 }
                 Ok(())
             }
-            Some(facts) => {
-                let owner = facts.owner_name.map_or_else(
-                    || "it has no owner".to_owned(),
-                    |owner| format!("it belongs to {owner}"),
-                );
-                Err(Problem::new(
-                    Reason::SecretConflict,
-                    format!("Secret {name} exists and is not this binding's: {owner}"),
-                ))
-            }
+            Some(facts) => Err(conflict(name, &facts)),
         }
     }
 

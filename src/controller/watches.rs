@@ -10,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource as _, ResourceExt};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -81,10 +81,9 @@ fn take_in(index: &SecretIndex, secret: &PartialObjectMeta<Secret>) {
 
 async fn wake_owner(wake: &mut Wake, secret: &PartialObjectMeta<Secret>) {
     let namespace = secret.namespace().unwrap_or_default();
-    let owner = secret
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true) && owner.kind == "AlibabaRoleBinding");
+    let owner = secret.owner_references().iter().find(|owner| {
+        owner.controller == Some(true) && owner.kind == AlibabaRoleBinding::kind(&())
+    });
     if let Some(owner) = owner {
         // An error means that the controller is gone, and this task ends with it.
         let _ = wake

@@ -1,13 +1,13 @@
 //! Writes Secrets: all keys of one refresh in one request, and never over somebody else's object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
+use kube::{Api, Resource as _};
 
 use super::api::{api_problem, within};
 use super::content::{self, Content, timestamp};
@@ -144,7 +144,7 @@ impl Writer {
     pub async fn data_hash(
         &self,
         name: &str,
-        expected: &std::collections::BTreeSet<&str>,
+        expected: &BTreeSet<&str>,
     ) -> Result<Option<(String, String)>, Problem> {
         let action = format!("read Secret {name}");
         let secret = within(&action, self.api.get_opt(name))
@@ -293,14 +293,7 @@ fn desired(refresh: &Refresh<'_>) -> Secret {
             namespace: Some(wanted.namespace.clone()),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "rrsa.io/v1alpha1".to_owned(),
-                kind: "AlibabaRoleBinding".to_owned(),
-                name,
-                uid,
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
+            owner_references: binding.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
