@@ -13,7 +13,7 @@ use std::process::Command;
 const ARROWS: [(&str, &[&str]); 14] = [
     ("contract", &[]),
     ("secret", &[]),
-    ("world", &[]),
+    ("world", &["secret"]),
     ("signing", &["secret"]),
     ("sts", &["contract", "secret", "signing", "world"]),
     ("imds", &["secret", "world"]),

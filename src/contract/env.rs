@@ -32,3 +32,14 @@ pub const ECS_METADATA_DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
 pub const IMDSV1_DISABLED: &str = "ALIBABA_CLOUD_IMDSV1_DISABLED";
 /// What the official README calls [`IMDSV1_DISABLED`]; no official SDK reads it.
 pub const IMDSV1_DISABLE: &str = "ALIBABA_CLOUD_IMDSV1_DISABLE";
+
+/// URI that gives credentials to whoever asks.
+pub const CREDENTIALS_URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
+/// Name of the profile, in the ini file and in the CLI's.
+pub const PROFILE: &str = "ALIBABA_CLOUD_PROFILE";
+/// The ini file of profiles.
+pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
+/// The configuration file of the Alibaba Cloud CLI.
+pub const CONFIG_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
+/// `true`: the CLI's file is not read.
+pub const CLI_PROFILE_DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";

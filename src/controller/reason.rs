@@ -225,9 +225,10 @@ impl Reason {
                 RefusalKind::ServiceFailure => Self::StsUnreachable,
                 RefusalKind::InvalidParameter => Self::SessionRefused,
                 // The controller's own exchange is not signed, so these two cannot be its user's.
-                RefusalKind::CallerRefused | RefusalKind::ClockSkew | RefusalKind::Unknown => {
-                    Self::StsRefused
-                }
+                RefusalKind::CallerRefused
+                | RefusalKind::ClockSkew
+                | RefusalKind::NonceUsed
+                | RefusalKind::Unknown => Self::StsRefused,
             },
             // A load balancer's page: the service is not there, whatever the page says.
             sts::Error::Malformed { status, .. } if status.is_server_error() => {

@@ -2,17 +2,21 @@
 //! not set up may be passed over in favour of another identity.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 
 use crate::imds;
 use crate::sts::{self, Refusal, RefusalKind};
 use crate::world::HttpError;
 
-/// The cause below an error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The cause below an error, shared: callers that waited for one exchange get the same error.
+pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// Why there are no credentials. Secrets, tokens and bodies of answers are never part of it; the
-/// cause is in [`source`](std::error::Error::source).
-#[derive(Debug, thiserror::Error)]
+/// cause is in [`source`](std::error::Error::source), and [`chain`](CredentialsError::chain) shows
+/// all of them in one line.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
     /// This source is not set up here; another one may be asked.
@@ -30,7 +34,7 @@ pub enum CredentialsError {
         provider: Cow<'static, str>,
         /// What is wrong, and what to do.
         #[source]
-        source: BoxError,
+        source: Cause,
     },
     /// The service refused for good: the same request will be refused again.
     #[error("{provider} was refused")]
@@ -39,7 +43,7 @@ pub enum CredentialsError {
         provider: Cow<'static, str>,
         /// The refusal, with code and request id.
         #[source]
-        source: sts::Error,
+        source: Arc<sts::Error>,
     },
     /// No usable answer now; later there may be one.
     #[error("{provider} is unavailable")]
@@ -48,8 +52,47 @@ pub enum CredentialsError {
         provider: Cow<'static, str>,
         /// The cause.
         #[source]
-        source: BoxError,
+        source: Cause,
     },
+    /// None of the sources of a chain is set up here.
+    #[error("no source of credentials is set up here: {}", listed(sources))]
+    NoSource {
+        /// The sources that were asked, in order, each with what would set it up.
+        sources: Vec<PassedOver>,
+    },
+}
+
+/// A source that a chain passed over, because it is not set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The source.
+    pub source: Cow<'static, str>,
+    /// Why it counts as not set up, and what would set it up.
+    pub why: String,
+}
+
+fn listed(sources: &[PassedOver]) -> String {
+    let each: Vec<_> = sources
+        .iter()
+        .map(|passed| format!("{}: {}", passed.source, passed.why))
+        .collect();
+    each.join("; ")
+}
+
+/// An error and all its causes in one line, from [`CredentialsError::chain`].
+#[derive(Debug, Clone, Copy)]
+pub struct CauseChain<'a>(&'a CredentialsError);
+
+impl fmt::Display for CauseChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }
 
 impl CredentialsError {
@@ -61,6 +104,7 @@ impl CredentialsError {
             | Self::Misconfigured { provider, .. }
             | Self::Refused { provider, .. }
             | Self::Unavailable { provider, .. } => provider,
+            Self::NoSource { .. } => "default",
         }
     }
 
@@ -68,10 +112,10 @@ impl CredentialsError {
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         let error = match self {
-            Self::Refused { source, .. } => Some(source),
+            Self::Refused { source, .. } => Some(source.as_ref()),
             // A throttled call is a refusal, too, but not for good.
             Self::Unavailable { source, .. } => source.downcast_ref::<sts::Error>(),
-            Self::NotConfigured { .. } | Self::Misconfigured { .. } => None,
+            Self::NotConfigured { .. } | Self::Misconfigured { .. } | Self::NoSource { .. } => None,
         };
         match error {
             Some(sts::Error::Refused(refusal)) => Some(refusal),
@@ -85,6 +129,12 @@ impl CredentialsError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The error and all its causes in one line, for a log or a person.
+    #[must_use]
+    pub fn chain(&self) -> CauseChain<'_> {
+        CauseChain(self)
+    }
+
     pub(super) fn not_configured(provider: &'static str, hint: impl Into<String>) -> Self {
         Self::NotConfigured {
             provider: provider.into(),
@@ -92,17 +142,23 @@ impl CredentialsError {
         }
     }
 
-    pub(super) fn misconfigured(provider: &'static str, source: impl Into<BoxError>) -> Self {
+    pub(super) fn misconfigured(
+        provider: &'static str,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
         Self::Misconfigured {
             provider: provider.into(),
-            source: source.into(),
+            source: Arc::new(source),
         }
     }
 
-    pub(super) fn unavailable(provider: &'static str, source: impl Into<BoxError>) -> Self {
+    pub(super) fn unavailable(
+        provider: &'static str,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
         Self::Unavailable {
             provider: provider.into(),
-            source: source.into(),
+            source: Arc::new(source),
         }
     }
 
@@ -114,7 +170,11 @@ impl CredentialsError {
             }
             sts::Error::Refused(refusal) => matches!(
                 refusal.kind(),
-                RefusalKind::Throttled | RefusalKind::ServiceFailure
+                RefusalKind::Throttled
+                    | RefusalKind::ServiceFailure
+                    | RefusalKind::NonceUsed
+                    | RefusalKind::ClockSkew
+                    | RefusalKind::TokenExpired
             ),
             sts::Error::Unreachable(_) | sts::Error::Malformed { .. } => true,
         };
@@ -123,7 +183,7 @@ impl CredentialsError {
         } else {
             Self::Refused {
                 provider: provider.into(),
-                source: error,
+                source: Arc::new(error),
             }
         }
     }

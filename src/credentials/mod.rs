@@ -1,14 +1,19 @@
 //! Credentials, and the sources they come from.
 //!
 //! ```text
-//! snapshot       Credentials: one immutable answer
-//! provider       the trait of all sources
-//! error          why a source gave none, and whether another may be asked
-//! static_keys    static_ak, static_sts     keys that are simply given
-//! oidc_role_arn  a token file, swapped at STS for credentials of a role
-//! ecs_ram_role   the role of the ECS instance, from its metadata service
-//! sts_host       which STS host
-//! variables      the environment, with errors that name the variable
+//! client      credentials that are kept and renewed; the blocking way in
+//! config      one flat set of settings for every type
+//! chain       the default chain: whichever source is set up
+//! providers   one file a source: env, static_ak, static_sts, bearer, ram_role_arn,
+//!             oidc_role_arn, ecs_ram_role, credential_uri, external, cloud_sso, oauth
+//! profiles    the two files of profiles: ini, and the CLI's
+//! snapshot    Credentials: one immutable answer
+//! provider    the trait of all sources
+//! error       why a source gave none, and whether another may be asked
+//! session     what both ways to a role share
+//! retry       one more try of an exchange
+//! sts_host    which STS host
+//! variables   the environment, with errors that name the variable
 //! ```
 //!
 //! A provider gets everything outside of it from one [`World`](crate::world::World), which
@@ -33,21 +38,32 @@
 //! providers. Until then a program keeps what it got until shortly before
 //! [`expiration`](Credentials::expiration).
 
-mod ecs_ram_role;
+mod chain;
+mod client;
+mod config;
 mod error;
-mod oidc_role_arn;
+mod profiles;
 mod provider;
+mod providers;
+mod retry;
+mod session;
 mod snapshot;
-mod static_keys;
 mod sts_host;
 #[cfg(test)]
 mod test_world;
 mod variables;
 
-pub use ecs_ram_role::{EcsRamRole, EcsRamRoleConfig};
-pub use error::{BoxError, CredentialsError};
-pub use oidc_role_arn::{OidcRoleArn, OidcRoleArnBuilder, OidcRoleArnError};
+pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
+pub use client::{Client, Current};
+pub use config::{Config, InvalidKind, Kind};
+pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
+pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
 pub use provider::Provider;
+pub use providers::{
+    Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment,
+    External, ExternalConfig, OAuth, OAuthConfig, OAuthSite, OidcRoleArn, OidcRoleArnBuilder,
+    OidcRoleArnError, RamRoleArn, RamRoleArnBuilder, RamRoleArnError, StaticAk, StaticKeysError,
+    StaticSts,
+};
 pub use snapshot::Credentials;
-pub use static_keys::{StaticAk, StaticKeysError, StaticSts};
 pub use sts_host::{StsHost, StsHostError};

@@ -40,4 +40,9 @@ pub trait Provider: Debug + Send + Sync {
     /// See [`CredentialsError`]: it says whether this source is set up at all, which decides
     /// whether another one may be asked in its place.
     fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>>;
+
+    /// Whether every call gives the same, so that whoever keeps an answer need never ask again.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::secret::SecretText;
+use crate::sts;
 
 /// Credentials as a provider gave them. Clones share one copy; secrets are wiped with the last.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,7 +18,9 @@ struct Inner {
     access_key_id: String,
     access_key_secret: SecretText,
     security_token: Option<SecretText>,
+    bearer_token: Option<SecretText>,
     expiration: Option<DateTime<Utc>>,
+    issuer_is_ahead: TimeDelta,
     provider_name: Cow<'static, str>,
 }
 
@@ -33,9 +36,28 @@ impl Credentials {
             access_key_id: access_key_id.into(),
             access_key_secret,
             security_token: None,
+            bearer_token: None,
             expiration: None,
+            issuer_is_ahead: TimeDelta::zero(),
             provider_name: provider_name.into(),
         }))
+    }
+
+    /// A bearer token; there are no keys then.
+    #[must_use]
+    pub fn bearer(token: SecretText, provider_name: impl Into<Cow<'static, str>>) -> Self {
+        let mut credentials = Self::new(String::new(), String::new().into(), provider_name);
+        Arc::make_mut(&mut credentials.0).bearer_token = Some(token);
+        credentials
+    }
+
+    /// What STS issued.
+    pub(super) fn issued(issued: sts::Issued, provider_name: impl Into<Cow<'static, str>>) -> Self {
+        let given = issued.credentials;
+        Self::new(given.access_key_id, given.access_key_secret, provider_name)
+            .with_security_token(given.security_token)
+            .with_expiration(given.expiration)
+            .with_issuer_ahead(issued.issuer_is_ahead)
     }
 
     /// The same with a security token.
@@ -49,6 +71,28 @@ impl Credentials {
     #[must_use]
     pub fn with_expiration(mut self, expiration: DateTime<Utc>) -> Self {
         Arc::make_mut(&mut self.0).expiration = Some(expiration);
+        self
+    }
+
+    /// The same, from an issuer whose clock is this far ahead of this machine's (negative: behind).
+    /// [`expiration`](Self::expiration) is a time of the issuer's clock.
+    #[must_use]
+    pub fn with_issuer_ahead(mut self, ahead: TimeDelta) -> Self {
+        Arc::make_mut(&mut self.0).issuer_is_ahead = ahead;
+        self
+    }
+
+    /// The same under another name.
+    pub(super) fn named(mut self, name: &'static str) -> Self {
+        Arc::make_mut(&mut self.0).provider_name = name.into();
+        self
+    }
+
+    /// The same, given through another source: its name goes in front, as in `default/env`.
+    #[must_use]
+    pub fn through(mut self, outer: &str) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.provider_name = format!("{outer}/{}", inner.provider_name).into();
         self
     }
 
@@ -68,6 +112,18 @@ impl Credentials {
     #[must_use]
     pub fn security_token(&self) -> Option<&SecretText> {
         self.0.security_token.as_ref()
+    }
+
+    /// Bearer token; only the provider `bearer` gives one, and nothing else.
+    #[must_use]
+    pub fn bearer_token(&self) -> Option<&SecretText> {
+        self.0.bearer_token.as_ref()
+    }
+
+    /// How far the issuer's clock is ahead of this machine's, as far as the issuer told.
+    #[must_use]
+    pub fn issuer_is_ahead(&self) -> TimeDelta {
+        self.0.issuer_is_ahead
     }
 
     /// When they end, if they do and the source says so.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::world::{
-    BoxFuture, Clock, FixedEnv, Http, HttpError, Request, Response, SystemFiles, SystemRandom,
-    World,
+    BoxFuture, Clock, FixedEnv, Http, HttpError, Request, Response, SystemFiles, SystemProcesses,
+    SystemRandom, World,
 };
 
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) fn world(variables: &[(&str, &str)]) -> World {
         files: Arc::new(SystemFiles),
         random: Arc::new(SystemRandom),
         http: Arc::new(Unplugged),
+        direct: Arc::new(Unplugged),
+        processes: Arc::new(SystemProcesses),
         metadata: Arc::new(Unplugged),
     }
 }

@@ -76,6 +76,8 @@ pub enum RefusalKind {
     CallerRefused,
     /// The request's time is too far from the service's.
     ClockSkew,
+    /// The request's nonce was used before.
+    NonceUsed,
     /// A parameter is refused: session name, duration, policy.
     InvalidParameter,
     /// A code this release does not know.
@@ -108,6 +110,7 @@ impl Refusal {
                 RefusalKind::CallerRefused
             }
             "InvalidTimeStamp.Expired" => RefusalKind::ClockSkew,
+            "SignatureNonceUsed" => RefusalKind::NonceUsed,
             code if code.starts_with("InvalidAccessKeyId")
                 || code.starts_with("InvalidSecurityToken") =>
             {
@@ -161,6 +164,7 @@ mod tests {
     #[case("InvalidAccessKeyId.NotFound", "", RefusalKind::CallerRefused)]
     #[case("InvalidSecurityToken.Expired", "", RefusalKind::CallerRefused)]
     #[case("InvalidTimeStamp.Expired", "", RefusalKind::ClockSkew)]
+    #[case("SignatureNonceUsed", "", RefusalKind::NonceUsed)]
     #[case("Brand.New", "", RefusalKind::Unknown)]
     fn one_code_can_carry_several_meanings(
         #[case] code: &str,

@@ -1,7 +1,7 @@
 //! Answers of STS, read strictly: what is incomplete or already over is an error.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -31,6 +31,8 @@ pub struct Issued {
     pub assumed_role_arn: String,
     /// STS's id of the request.
     pub request_id: String,
+    /// How far STS's clock is ahead of this machine's; the expiration is a time of STS's.
+    pub issuer_is_ahead: TimeDelta,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +143,7 @@ pub(super) fn parse(
             .map(|user| user.arn)
             .unwrap_or_default(),
         request_id: success.request_id,
+        issuer_is_ahead: TimeDelta::zero(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::BoxFuture;
+use crate::secret::SecretText;
 
 /// A request with its whole body.
 pub type Request = http::Request<Bytes>;
@@ -72,13 +73,17 @@ pub enum HttpError {
 }
 
 /// Which way requests go. One choice, because plain HTTP is safe only where no proxy can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// https only, through the proxy of the environment if there is one.
+    /// https only, through the proxy of the environment (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`)
+    /// if there is one.
     Internet,
-    /// Plain HTTP to the link-local metadata service, never through a proxy: a proxy would read
-    /// the credentials of the machine, or answer with its own.
-    Metadata,
+    /// https only, through this proxy, such as `http://proxy.example:3128`; the environment's is
+    /// not asked. The URL may hold a password.
+    Proxy(SecretText),
+    /// Also plain HTTP, never through a proxy: it would read the credentials, or answer with its
+    /// own. For the link-local metadata service and for a credentials URI on this machine.
+    Direct,
 }
 
 /// What a client is set up with.
@@ -109,11 +114,20 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
+    /// For a credentials URI over plain HTTP.
+    #[must_use]
+    pub fn direct() -> Self {
+        Self {
+            route: Route::Direct,
+            ..Self::default()
+        }
+    }
+
     /// For the ECS metadata service.
     #[must_use]
     pub fn metadata() -> Self {
         Self {
-            route: Route::Metadata,
+            route: Route::Direct,
             extra_roots: None,
             connect_timeout: METADATA_TIMEOUT,
             total_timeout: METADATA_TIMEOUT,
@@ -141,13 +155,23 @@ impl HttpClient {
     )]
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         let mut builder = reqwest::Client::builder()
-            .https_only(options.route == Route::Internet)
+            .https_only(options.route != Route::Direct)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.connect_timeout)
             .timeout(options.total_timeout)
             .user_agent(concat!("rrsa/", env!("CARGO_PKG_VERSION")));
-        if options.route == Route::Metadata {
-            builder = builder.no_proxy();
+        match &options.route {
+            Route::Internet => {}
+            Route::Proxy(url) => {
+                // The cause would quote the URL, and with it a password in it.
+                let proxy = reqwest::Proxy::all(url.expose()).map_err(|_| {
+                    HttpError::Setup(
+                        "the proxy is no URL; write it like http://proxy.example:3128".to_owned(),
+                    )
+                })?;
+                builder = builder.no_proxy().proxy(proxy);
+            }
+            Route::Direct => builder = builder.no_proxy(),
         }
         if let Some(pem) = &options.extra_roots {
             let roots = reqwest::Certificate::from_pem_bundle(pem)

@@ -6,18 +6,22 @@ mod clock;
 mod env;
 mod files;
 mod http;
+mod process;
 mod random;
+mod server_time;
 
 use std::sync::Arc;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, Tick};
 pub use env::{Env, FixedEnv, NotUnicode, SystemEnv};
 pub use files::{Files, SystemFiles};
 pub use http::{
     CONNECT_TIMEOUT, EXCHANGE_TIMEOUT, Http, HttpClient, HttpError, HttpOptions, MAX_BODY,
     MAX_METADATA_BODY, METADATA_TIMEOUT, Request, Response, Route,
 };
+pub use process::{Command, Finished, ProcessError, Processes, SystemProcesses};
 pub use random::{NoRandomness, Random, SystemRandom};
+pub use server_time::sender_is_ahead;
 
 /// A boxed future, as object-safe async traits return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,8 +39,12 @@ pub struct World {
     pub random: Arc<dyn Random>,
     /// The way to cloud services ([`Route::Internet`]).
     pub http: Arc<dyn Http>,
-    /// The way to the metadata service ([`Route::Metadata`]).
+    /// The way to a credentials URI over plain HTTP ([`Route::Direct`]).
+    pub direct: Arc<dyn Http>,
+    /// The way to the metadata service ([`Route::Direct`], with its short bounds).
     pub metadata: Arc<dyn Http>,
+    /// Other programs.
+    pub processes: Arc<dyn Processes>,
 }
 
 impl World {
@@ -45,12 +53,27 @@ impl World {
     /// # Errors
     /// [`HttpError::Setup`] when no HTTP client can be made.
     pub fn system() -> Result<Self, HttpError> {
+        Self::system_with(&HttpOptions::default())
+    }
+
+    /// The machine as it is; cloud services are asked with these options. A credentials URI over
+    /// plain HTTP has the same time-outs, but no proxy; the metadata service keeps its own.
+    ///
+    /// # Errors
+    /// [`HttpError::Setup`] when no HTTP client can be made of the options.
+    pub fn system_with(options: &HttpOptions) -> Result<Self, HttpError> {
+        let direct = HttpOptions {
+            route: Route::Direct,
+            ..options.clone()
+        };
         Ok(Self {
             clock: Arc::new(SystemClock),
             env: Arc::new(SystemEnv),
             files: Arc::new(SystemFiles),
             random: Arc::new(SystemRandom),
-            http: Arc::new(HttpClient::new(&HttpOptions::default())?),
+            http: Arc::new(HttpClient::new(options)?),
+            direct: Arc::new(HttpClient::new(&direct)?),
+            processes: Arc::new(SystemProcesses),
             metadata: Arc::new(HttpClient::new(&HttpOptions::metadata())?),
         })
     }

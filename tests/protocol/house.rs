@@ -11,7 +11,8 @@ use rrsa::credentials::{Credentials, CredentialsError, EcsRamRole, OidcRoleArn};
 use rrsa::imds;
 use rrsa::sts;
 use rrsa::world::{
-    FixedEnv, HttpClient, HttpOptions, SystemClock, SystemFiles, SystemRandom, World,
+    FixedEnv, HttpClient, HttpOptions, SystemClock, SystemFiles, SystemProcesses, SystemRandom,
+    World,
 };
 use tempfile::TempDir;
 
@@ -136,6 +137,8 @@ impl House {
             files: Arc::new(SystemFiles),
             random: Arc::new(SystemRandom),
             http: Arc::new(HttpClient::new(options).expect("a client")),
+            direct: Arc::new(HttpClient::new(&HttpOptions::direct()).expect("a client")),
+            processes: Arc::new(SystemProcesses),
             metadata: Arc::new(HttpClient::new(&HttpOptions::metadata()).expect("a client")),
         }
     }

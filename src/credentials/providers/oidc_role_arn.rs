@@ -20,16 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::CredentialsError;
-use super::provider::Provider;
-use super::snapshot::Credentials;
-use super::sts_host::StsHost;
-use super::variables::Variables;
 use crate::contract::arn::{InvalidName, ProviderArn, RoleArn};
 use crate::contract::env;
+use crate::credentials::error::CredentialsError;
+use crate::credentials::provider::Provider;
+use crate::credentials::retry::once_more;
+use crate::credentials::session::{Session, SessionSettings};
+use crate::credentials::snapshot::Credentials;
+use crate::credentials::sts_host::StsHost;
+use crate::credentials::variables::Variables;
 use crate::secret::SecretText;
-use crate::sts::{self, AssumeRoleWithOidc, DEFAULT_DURATION, Endpoint, check_session};
-use crate::world::{BoxFuture, Files, World};
+use crate::sts::{self, AssumeRoleWithOidc, Endpoint};
+use crate::world::{BoxFuture, Files, Random, World};
 
 const NAME: &str = "oidc_role_arn";
 
@@ -69,9 +71,7 @@ pub struct OidcRoleArnBuilder {
     token_file: Option<PathBuf>,
     provider_arn: Option<String>,
     role_arn: Option<String>,
-    session_name: Option<String>,
-    duration: Duration,
-    policy: Option<String>,
+    session: SessionSettings,
     sts_host: StsHost,
 }
 
@@ -100,21 +100,21 @@ impl OidcRoleArnBuilder {
     /// Name of the session: 2 to 64 letters, digits, `.`, `@`, `-`, `_`.
     #[must_use]
     pub fn session_name(mut self, name: impl Into<String>) -> Self {
-        self.session_name = Some(name.into());
+        self.session.name = Some(name.into());
         self
     }
 
     /// Life of the credentials, 15 minutes to what the role allows; zero means the default.
     #[must_use]
     pub fn duration(mut self, duration: Duration) -> Self {
-        self.duration = duration;
+        self.session.duration = duration;
         self
     }
 
     /// Session policy: the credentials may do what both it and the role's policies allow.
     #[must_use]
     pub fn policy(mut self, policy: impl Into<String>) -> Self {
-        self.policy = Some(policy.into());
+        self.session.policy = Some(policy.into());
         self
     }
 
@@ -156,17 +156,9 @@ impl OidcRoleArnBuilder {
                 wrong(OidcRoleArnError::Incomplete(missing))
             });
         };
-        let session_name = variables
-            .text_or(self.session_name, env::ROLE_SESSION_NAME)?
-            .unwrap_or_else(|| format!("rrsa-{}", world.clock.now().timestamp_micros()));
-        let duration = if self.duration.is_zero() {
-            DEFAULT_DURATION
-        } else {
-            self.duration
-        };
-        let policy = self.policy.filter(|text| !text.is_empty());
-        check_session(&session_name, duration, policy.as_deref())
-            .map_err(|error| CredentialsError::misconfigured(NAME, error))?;
+        let session = self
+            .session
+            .resolve(NAME, variables, world.clock.as_ref())?;
         Ok(OidcRoleArn {
             provider_arn: provider_arn
                 .parse()
@@ -176,10 +168,9 @@ impl OidcRoleArnBuilder {
                 .map_err(|error: InvalidName| wrong(error.into()))?,
             endpoint: self.sts_host.resolve(NAME, variables)?,
             token_file,
-            session_name,
-            duration,
-            policy,
+            session,
             files: Arc::clone(&world.files),
+            random: Arc::clone(&world.random),
             sts: sts::Client::new(Arc::clone(&world.http), Arc::clone(&world.clock)),
         })
     }
@@ -192,10 +183,9 @@ pub struct OidcRoleArn {
     role_arn: RoleArn,
     endpoint: Endpoint,
     token_file: PathBuf,
-    session_name: String,
-    duration: Duration,
-    policy: Option<String>,
+    session: Session,
     files: Arc<dyn Files>,
+    random: Arc<dyn Random>,
     sts: sts::Client,
 }
 
@@ -221,21 +211,16 @@ impl OidcRoleArn {
             provider_arn: self.provider_arn.clone(),
             role_arn: self.role_arn.clone(),
             token,
-            session_name: self.session_name.clone(),
-            duration: self.duration,
-            policy: self.policy.clone(),
+            session_name: self.session.name.clone(),
+            duration: self.session.duration,
+            policy: self.session.policy.clone(),
         };
         let issued = self
             .sts
             .assume_role_with_oidc(&self.endpoint, &request)
             .await
-            .map_err(|error| CredentialsError::of_sts(NAME, error))?
-            .credentials;
-        Ok(
-            Credentials::new(issued.access_key_id, issued.access_key_secret, NAME)
-                .with_security_token(issued.security_token)
-                .with_expiration(issued.expiration),
-        )
+            .map_err(|error| CredentialsError::of_sts(NAME, error))?;
+        Ok(Credentials::issued(issued, NAME))
     }
 }
 
@@ -245,7 +230,7 @@ impl Provider for OidcRoleArn {
     }
 
     fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
-        Box::pin(self.exchange())
+        Box::pin(once_more(self.random.as_ref(), || self.exchange()))
     }
 }
 
@@ -311,8 +296,8 @@ mod tests {
             .role_arn(ROLE.1)
             .build(&world(&[]))
             .unwrap();
-        assert_eq!(provider.duration, Duration::from_hours(1));
-        assert_eq!(provider.session_name, "rrsa-1767323045000000");
+        assert_eq!(provider.session.duration, Duration::from_hours(1));
+        assert_eq!(provider.session.name, "rrsa-1767323045000000");
         assert_eq!(provider.endpoint.to_string(), "sts.aliyuncs.com");
     }
 
@@ -321,14 +306,14 @@ mod tests {
         let variables = [FILE, PROVIDER, ROLE, (env::ROLE_SESSION_NAME, "from-env")];
         let from_env = OidcRoleArn::from_env(&world(&variables)).unwrap();
         assert_eq!(from_env.token_file, Path::new(FILE.1));
-        assert_eq!(from_env.session_name, "from-env");
+        assert_eq!(from_env.session.name, "from-env");
         let given = OidcRoleArn::builder()
             .role_arn("acs:ram::2:role/other")
             .session_name("given")
             .build(&world(&variables))
             .unwrap();
         assert_eq!(given.role_arn.as_str(), "acs:ram::2:role/other");
-        assert_eq!(given.session_name, "given");
+        assert_eq!(given.session.name, "given");
     }
 
     #[rstest]

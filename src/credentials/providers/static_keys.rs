@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::error::CredentialsError;
-use super::provider::Provider;
-use super::snapshot::Credentials;
-use super::variables::Variables;
 use crate::contract::env;
+use crate::credentials::error::CredentialsError;
+use crate::credentials::provider::Provider;
+use crate::credentials::snapshot::Credentials;
+use crate::credentials::variables::Variables;
 use crate::secret::SecretText;
 use crate::world::{BoxFuture, Clock, World};
 
@@ -82,6 +82,10 @@ impl Provider for StaticAk {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
         Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
     }
 }
 
@@ -168,6 +172,10 @@ impl Provider for StaticSts {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
         Box::pin(std::future::ready(self.valid()))
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.credentials.expiration().is_none()
     }
 }
 

@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 
-use super::error::CredentialsError;
-use super::provider::Provider;
-use super::snapshot::Credentials;
-use super::variables::Variables;
 use crate::contract::env;
+use crate::credentials::error::CredentialsError;
+use crate::credentials::provider::Provider;
+use crate::credentials::snapshot::Credentials;
+use crate::credentials::variables::Variables;
 use crate::imds;
 use crate::world::{BoxFuture, World};
 

@@ -1,0 +1,159 @@
+//! `default`: whichever source is set up on this machine.
+//!
+//! | order | source | is set up when |
+//! |---|---|---|
+//! | 1 | `env` | `ALIBABA_CLOUD_ACCESS_KEY_ID` or `ALIBABA_CLOUD_ACCESS_KEY_SECRET` is set |
+//! | 2 | `oidc_role_arn` | one of `ALIBABA_CLOUD_ROLE_ARN`, `ALIBABA_CLOUD_OIDC_PROVIDER_ARN`, `ALIBABA_CLOUD_OIDC_TOKEN_FILE` is set |
+//! | 3 | `cli_profile` | the CLI's file exists, and `ALIBABA_CLOUD_CLI_PROFILE_DISABLED` is not `true` |
+//! | 4 | `profile` | the ini file has the section |
+//! | 5 | `ecs_ram_role` | the metadata service answers, the instance has a role, and `ALIBABA_CLOUD_ECS_METADATA_DISABLED` is not `true` |
+//! | 6 | `credential_uri` | `ALIBABA_CLOUD_CREDENTIALS_URI` is set |
+//!
+//! **A source that is set up but broken ends the search.** The official SDKs go on to the next
+//! one, so that a pod whose role cannot be assumed works with the node's role instead. Here the
+//! caller gets the error, and only what is not set up at all is passed over.
+//!
+//! The source that answered first is asked from then on; a failure is not remembered, so that what
+//! is mended works without a restart.
+
+mod source;
+
+use std::sync::{Arc, OnceLock};
+
+use super::error::{CredentialsError, PassedOver};
+use super::provider::Provider;
+use super::snapshot::Credentials;
+use crate::world::{BoxFuture, World};
+
+pub use source::{InvalidSource, Source};
+
+const NAME: &str = "default";
+
+/// The first source that is set up.
+#[derive(Debug, Clone)]
+pub struct DefaultChain {
+    world: World,
+    sources: Vec<Source>,
+    /// The source that answered.
+    found: Arc<OnceLock<Arc<dyn Provider>>>,
+}
+
+/// What a source of the chain said, for a person who wonders.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It is not set up, and was passed over.
+    PassedOver(String),
+    /// It gave these credentials, so the chain takes them.
+    Chosen(Credentials),
+    /// It is set up but broken, so the chain ends here.
+    Broken(CredentialsError),
+    /// The chain never gets here.
+    NotAsked,
+}
+
+impl DefaultChain {
+    /// All sources.
+    #[must_use]
+    pub fn new(world: &World) -> Self {
+        Self {
+            world: world.clone(),
+            sources: Source::ALL.to_vec(),
+            found: Arc::default(),
+        }
+    }
+
+    /// Only these sources, in the chain's order.
+    #[must_use]
+    pub fn only(mut self, sources: &[Source]) -> Self {
+        self.sources.retain(|source| sources.contains(source));
+        self
+    }
+
+    /// All but this source.
+    #[must_use]
+    pub fn without(mut self, left_out: Source) -> Self {
+        self.sources.retain(|source| *source != left_out);
+        self
+    }
+
+    /// The sources that are left, in order.
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Asks the sources in order, up to the one that decides, and tells what each said. What was
+    /// found before is not used.
+    pub async fn explain(&self) -> Vec<(Source, Verdict)> {
+        let mut verdicts = Vec::with_capacity(self.sources.len());
+        let mut decided = false;
+        for source in &self.sources {
+            let verdict = if decided {
+                Verdict::NotAsked
+            } else {
+                match self.ask(*source).await {
+                    Ok(Ok((_, credentials))) => Verdict::Chosen(credentials),
+                    Ok(Err(why)) => Verdict::PassedOver(why),
+                    Err(error) => Verdict::Broken(error),
+                }
+            };
+            decided |= matches!(verdict, Verdict::Chosen(_) | Verdict::Broken(_));
+            verdicts.push((*source, verdict));
+        }
+        verdicts
+    }
+
+    async fn search(&self) -> Result<Credentials, CredentialsError> {
+        if let Some(provider) = self.found.get() {
+            return Ok(provider.credentials().await?.through(NAME));
+        }
+        let mut passed_over = Vec::new();
+        for source in &self.sources {
+            match self.ask(*source).await? {
+                Ok((provider, credentials)) => {
+                    // Of two searches at once the first one decides for both from now on.
+                    let _ = self.found.set(provider);
+                    return Ok(credentials);
+                }
+                Err(why) => passed_over.push(PassedOver {
+                    source: source.as_str().into(),
+                    why,
+                }),
+            }
+        }
+        Err(CredentialsError::NoSource {
+            sources: passed_over,
+        })
+    }
+
+    /// What this source gives; inside, why it is passed over.
+    async fn ask(
+        &self,
+        source: Source,
+    ) -> Result<Result<(Arc<dyn Provider>, Credentials), String>, CredentialsError> {
+        let answer = match source.provider(&self.world) {
+            Ok(provider) => provider
+                .credentials()
+                .await
+                .map(|credentials| (provider, credentials.through(NAME))),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(found) => Ok(Ok(found)),
+            Err(error) => match source.absence(&error, &self.world) {
+                Some(why) => Ok(Err(why)),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+impl Provider for DefaultChain {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
+        Box::pin(self.search())
+    }
+}

@@ -1,0 +1,325 @@
+//! One flat set of settings for every type, as the official SDKs have it.
+//!
+//! | here | Python | Go (JSON) | used by |
+//! |---|---|---|---|
+//! | `kind` | `type` | `type` | all; left out: the [default chain](super::DefaultChain) |
+//! | `access_key_id`, `access_key_secret` | the same | the same | `access_key`, `sts`, `ram_role_arn` |
+//! | `security_token` | `security_token` | `security_token` | `sts`, `ram_role_arn` |
+//! | `bearer_token` | `bearer_token` | `bearer_token` | `bearer` |
+//! | `role_arn`, `role_session_name`, `policy`, `external_id` | the same | the same | the two ways to a role |
+//! | `role_session_expiration` | the same, in seconds | the same, in seconds | the two ways to a role |
+//! | `sts.endpoint` | `sts_endpoint` | `sts_endpoint` | the two ways to a role |
+//! | `sts.region`, `sts.vpc` | — | — (Node: `stsRegionId`, `enableVpc`) | the two ways to a role |
+//! | `oidc_provider_arn`, `oidc_token_file_path` | the same | `oidc_provider_arn`, `oidc_token` | `oidc_role_arn` |
+//! | `role_name`, `disable_imds_v1` | the same | `role_name`, `disable_imds_v1` | `ecs_ram_role` |
+//! | `credentials_uri` | `credentials_uri` | `url` | `credentials_uri` |
+//! | `process_command`, `process_time_out` | — | — | `external` |
+//! | `cloud_sso`, `oauth` | — | — | `cloud_sso`, `oauth` |
+//! | `time_out`, `connect_time_out` | `timeout`, `connect_timeout`, in milliseconds | `timeout`, `connect_timeout` | all that ask over HTTP, but not the metadata service |
+//! | `proxy` | `proxy` | `proxy` | all that ask over https |
+//!
+//! Not taken over: `public_key_id`, `private_key_file` (see [`Kind`]), `enable_imds_v2`,
+//! `metadata_token_duration`, `duration_seconds`, `host`, `inAdvanceScale` (deprecated there, and
+//! without effect).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain::DefaultChain;
+use super::error::CredentialsError;
+use super::provider::Provider;
+use super::providers::{
+    Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, External,
+    ExternalConfig, OAuth, OAuthConfig, OidcRoleArn, RamRoleArn, StaticAk, StaticSts,
+};
+use super::sts_host::StsHost;
+use crate::secret::SecretText;
+use crate::world::{HttpOptions, Route, World};
+
+/// The types of credentials, named as `type` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `access_key`: a key that does not end.
+    AccessKey,
+    /// `sts`: temporary keys that are simply given.
+    Sts,
+    /// `bearer`: a bearer token.
+    Bearer,
+    /// `ram_role_arn`: a role, assumed with other credentials.
+    RamRoleArn,
+    /// `oidc_role_arn`: a role, for the token of a file.
+    OidcRoleArn,
+    /// `ecs_ram_role`: the role of the ECS instance.
+    EcsRamRole,
+    /// `credentials_uri`: credentials from a URI.
+    CredentialsUri,
+    /// `external`: credentials that a program prints.
+    External,
+    /// `cloud_sso`: a CloudSSO login.
+    CloudSso,
+    /// `oauth`: an OAuth login.
+    OAuth,
+}
+
+impl Kind {
+    /// All types.
+    pub const ALL: [Self; 10] = [
+        Self::AccessKey,
+        Self::Sts,
+        Self::Bearer,
+        Self::RamRoleArn,
+        Self::OidcRoleArn,
+        Self::EcsRamRole,
+        Self::CredentialsUri,
+        Self::External,
+        Self::CloudSso,
+        Self::OAuth,
+    ];
+
+    /// The name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessKey => "access_key",
+            Self::Sts => "sts",
+            Self::Bearer => "bearer",
+            Self::RamRoleArn => "ram_role_arn",
+            Self::OidcRoleArn => "oidc_role_arn",
+            Self::EcsRamRole => "ecs_ram_role",
+            Self::CredentialsUri => "credentials_uri",
+            Self::External => "external",
+            Self::CloudSso => "cloud_sso",
+            Self::OAuth => "oauth",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no type of credentials.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidKind {
+    /// The one type of the official SDKs that is left out on purpose.
+    #[error(
+        "the type rsa_key_pair is not supported: Alibaba Cloud does not offer key pairs any more, \
+         and three of the four official SDKs sign wrongly with them; use ram_role_arn with an \
+         access key, or oidc_role_arn without one"
+    )]
+    RsaKeyPair,
+    /// Any other text.
+    #[error(
+        "{0:?} is no type of credentials; the types are {list}",
+        list = Kind::ALL.map(Kind::as_str).join(", ")
+    )]
+    Unknown(String),
+}
+
+impl FromStr for Kind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKind> {
+        if text == "rsa_key_pair" {
+            return Err(InvalidKind::RsaKeyPair);
+        }
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| InvalidKind::Unknown(text.chars().take(60).collect()))
+    }
+}
+
+/// Settings of any type. What a type does not use is ignored; what is left out comes from the
+/// environment as the type's own page says.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use rrsa::credentials::{Client, Config, Kind};
+///
+/// # async fn example() -> Result<(), rrsa::credentials::CredentialsError> {
+/// let client = Client::from_config(Config {
+///     kind: Some(Kind::RamRoleArn),
+///     access_key_id: Some("LTAI…".to_owned()),
+///     access_key_secret: Some("…".into()),
+///     role_arn: Some("acs:ram::1234567890123456:role/app".to_owned()),
+///     role_session_expiration: Duration::from_mins(30),
+///     ..Config::default()
+/// })?;
+/// let credentials = client.credentials().await?;
+/// assert_eq!(credentials.provider_name(), "ram_role_arn/static_ak");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The type; left out, the default chain decides and all other settings but those of HTTP are
+    /// ignored.
+    pub kind: Option<Kind>,
+    /// Access key id.
+    pub access_key_id: Option<String>,
+    /// Secret of the access key.
+    pub access_key_secret: Option<SecretText>,
+    /// Security token of temporary keys.
+    pub security_token: Option<SecretText>,
+    /// Bearer token.
+    pub bearer_token: Option<SecretText>,
+    /// Whose credentials assume the role; left out, the keys above do.
+    pub previous: Option<Arc<dyn Provider>>,
+    /// ARN of the role.
+    pub role_arn: Option<String>,
+    /// Name of the session.
+    pub role_session_name: Option<String>,
+    /// Life of the session; zero means an hour.
+    pub role_session_expiration: Duration,
+    /// Session policy.
+    pub policy: Option<String>,
+    /// What the role's trust policy may ask for besides the caller.
+    pub external_id: Option<String>,
+    /// The STS host.
+    pub sts: StsHost,
+    /// ARN of the OIDC provider.
+    pub oidc_provider_arn: Option<String>,
+    /// The file that holds the token.
+    pub oidc_token_file_path: Option<PathBuf>,
+    /// Name of the instance's role.
+    pub role_name: Option<String>,
+    /// Whether the metadata service is only asked with a token.
+    pub disable_imds_v1: Option<bool>,
+    /// The URI that gives credentials; whoever knows it may have them.
+    pub credentials_uri: Option<SecretText>,
+    /// Command line of the program that prints credentials; an argument may be a secret.
+    pub process_command: Option<SecretText>,
+    /// How long it may run; zero means a minute.
+    pub process_time_out: Duration,
+    /// The CloudSSO login.
+    pub cloud_sso: CloudSsoConfig,
+    /// The OAuth login.
+    pub oauth: OAuthConfig,
+    /// Longest time for a whole exchange over HTTP; zero means 10 seconds.
+    pub time_out: Duration,
+    /// Longest time for opening a connection; zero means 5 seconds.
+    pub connect_time_out: Duration,
+    /// The proxy, such as `http://proxy.example:3128`; left out or empty, that of the environment. It may
+    /// hold a password.
+    pub proxy: Option<SecretText>,
+}
+
+impl Config {
+    /// How this configuration wants to reach services over HTTP.
+    #[must_use]
+    pub fn http_options(&self) -> HttpOptions {
+        let usual = HttpOptions::default();
+        let or = |given: Duration, usual| if given.is_zero() { usual } else { given };
+        HttpOptions {
+            route: match &self.proxy {
+                Some(url) if !url.is_empty() => Route::Proxy(url.clone()),
+                _ => Route::Internet,
+            },
+            connect_timeout: or(self.connect_time_out, usual.connect_timeout),
+            total_timeout: or(self.time_out, usual.total_timeout),
+            ..usual
+        }
+    }
+
+    /// The provider of this type. Nothing outside but the environment is touched yet.
+    ///
+    /// The world brings its own way over HTTP: `time_out`, `connect_time_out` and `proxy` take
+    /// effect where it is made, by [`http_options`](Self::http_options) and
+    /// [`World::system_with`]; [`Client::from_config`](super::Client::from_config) does both.
+    ///
+    /// # Errors
+    /// See the type's own page.
+    pub fn provider(self, world: &World) -> Result<Arc<dyn Provider>, CredentialsError> {
+        let Some(kind) = self.kind else {
+            return Ok(Arc::new(DefaultChain::new(world)));
+        };
+        Ok(match kind {
+            Kind::AccessKey => Arc::new(self.static_ak(world)?),
+            Kind::Sts => Arc::new(self.static_sts(world)?),
+            Kind::Bearer => Arc::new(Bearer::new(
+                self.bearer_token.unwrap_or_else(|| String::new().into()),
+            )?),
+            Kind::RamRoleArn => Arc::new(self.ram_role_arn(world)?),
+            Kind::OidcRoleArn => Arc::new(self.oidc_role_arn(world)?),
+            Kind::EcsRamRole => {
+                let config = EcsRamRoleConfig {
+                    role_name: self.role_name,
+                    disable_imds_v1: self.disable_imds_v1,
+                };
+                Arc::new(EcsRamRole::new(config, world)?)
+            }
+            Kind::CredentialsUri => Arc::new(CredentialsUri::new(self.credentials_uri, world)?),
+            Kind::External => {
+                let config = ExternalConfig {
+                    command: self.process_command,
+                    time_out: self.process_time_out,
+                };
+                Arc::new(External::new(config, world)?)
+            }
+            Kind::CloudSso => Arc::new(CloudSso::new(self.cloud_sso, world)?),
+            Kind::OAuth => Arc::new(OAuth::new(self.oauth, world)?),
+        })
+    }
+
+    /// The given key; none of its parts given: the environment's.
+    fn static_ak(&self, world: &World) -> Result<StaticAk, CredentialsError> {
+        match (&self.access_key_id, &self.access_key_secret) {
+            (None, None) => StaticAk::from_env(world),
+            (id, secret) => StaticAk::new(text(id), secret_text(secret)),
+        }
+    }
+
+    fn static_sts(&self, world: &World) -> Result<StaticSts, CredentialsError> {
+        let secrets = (&self.access_key_secret, &self.security_token);
+        match (&self.access_key_id, secrets) {
+            (None, (None, None)) => StaticSts::from_env(world),
+            (id, (secret, token)) => {
+                StaticSts::new(text(id), secret_text(secret), secret_text(token))
+            }
+        }
+    }
+
+    fn ram_role_arn(self, world: &World) -> Result<RamRoleArn, CredentialsError> {
+        let previous: Arc<dyn Provider> = match &self.previous {
+            Some(previous) => Arc::clone(previous),
+            None if self.security_token.is_some() => Arc::new(self.static_sts(world)?),
+            None => Arc::new(self.static_ak(world)?),
+        };
+        RamRoleArn::builder(previous)
+            .role_arn(self.role_arn.unwrap_or_default())
+            .session_name(self.role_session_name.unwrap_or_default())
+            .duration(self.role_session_expiration)
+            .policy(self.policy.unwrap_or_default())
+            .external_id(self.external_id.unwrap_or_default())
+            .sts_host(self.sts)
+            .build(world)
+    }
+
+    fn oidc_role_arn(self, world: &World) -> Result<OidcRoleArn, CredentialsError> {
+        OidcRoleArn::builder()
+            .token_file(self.oidc_token_file_path.unwrap_or_default())
+            .provider_arn(self.oidc_provider_arn.unwrap_or_default())
+            .role_arn(self.role_arn.unwrap_or_default())
+            .session_name(self.role_session_name.unwrap_or_default())
+            .duration(self.role_session_expiration)
+            .policy(self.policy.unwrap_or_default())
+            .sts_host(self.sts)
+            .build(world)
+    }
+}
+
+fn text(given: &Option<String>) -> String {
+    given.clone().unwrap_or_default()
+}
+
+fn secret_text(given: &Option<SecretText>) -> SecretText {
+    given.clone().unwrap_or_else(|| String::new().into())
+}

@@ -1,0 +1,58 @@
+//! One more try of an exchange with STS, where the first failure need not come again.
+
+use std::time::Duration;
+
+use super::error::CredentialsError;
+use crate::sts::{self, RefusalKind};
+use crate::world::{HttpError, Random};
+
+/// Runs the exchange; after a reset, a failure of the service, a throttle or a wrong time it is
+/// run once more. A time-out has cost the caller enough.
+pub(super) async fn once_more<T, F>(
+    random: &dyn Random,
+    attempt: impl Fn() -> F,
+) -> Result<T, CredentialsError>
+where
+    F: Future<Output = Result<T, CredentialsError>>,
+{
+    let first = attempt().await;
+    let Some(longest) = first.as_ref().err().and_then(longest_wait) else {
+        return first;
+    };
+    tokio::time::sleep(part_of(longest, random)).await;
+    attempt().await
+}
+
+/// The longest wait before a second attempt; none where it would be in vain.
+fn longest_wait(error: &CredentialsError) -> Option<Duration> {
+    if let Some(refusal) = error.refusal() {
+        return match refusal.kind() {
+            RefusalKind::Throttled => Some(Duration::from_secs(1)),
+            RefusalKind::ServiceFailure => Some(Duration::from_millis(400)),
+            // The answer told the time, the next attempt makes a new nonce, and the kubelet may
+            // just have written a new token.
+            RefusalKind::ClockSkew | RefusalKind::NonceUsed | RefusalKind::TokenExpired => {
+                Some(Duration::ZERO)
+            }
+            _ => None,
+        };
+    }
+    let CredentialsError::Unavailable { source, .. } = error else {
+        return None;
+    };
+    match source.downcast_ref::<sts::Error>() {
+        Some(sts::Error::Unreachable(HttpError::Broken { .. })) => Some(Duration::from_millis(200)),
+        // No error of STS, but a gateway's: 502 and its like come without its body.
+        Some(sts::Error::Malformed { status, .. }) if status.is_server_error() => {
+            Some(Duration::from_millis(400))
+        }
+        _ => None,
+    }
+}
+
+/// Between half of it and all of it, so that a fleet does not come back in step.
+pub(super) fn part_of(longest: Duration, random: &dyn Random) -> Duration {
+    // Without randomness the wait is the longest one.
+    let [byte, ..] = random.bytes().unwrap_or([u8::MAX; 16]);
+    longest / 2 + longest / 2 * u32::from(byte) / u32::from(u8::MAX)
+}
