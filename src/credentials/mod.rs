@@ -54,7 +54,7 @@ mod test_world;
 mod variables;
 
 pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
-pub use client::{Client, Current};
+pub use client::{Client, Current, blocking};
 pub use config::{Config, InvalidKind, Kind};
 pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
 pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
