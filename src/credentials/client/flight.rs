@@ -80,7 +80,7 @@ impl Shared {
     /// What is kept, while nothing is to be done about it.
     pub(super) fn fresh(&self) -> Option<Guard<Arc<Entry>>> {
         let entry = self.current.load();
-        (!self.clock.tick().has_reached(entry.due)).then_some(entry)
+        entry.is_fresh(self.clock.as_ref()).then_some(entry)
     }
 
     /// What is kept, or what an exchange gives.

@@ -313,7 +313,7 @@ async fn the_old_credentials_serve_while_renewal_fails_and_never_after_their_end
 
 #[tokio::test]
 async fn a_clock_that_is_set_keeps_nothing_alive() {
-    for (pass, set_wall) in [(2 * HOUR, -2 * HOUR), (0, 2 * HOUR)] {
+    for (pass, set_wall) in [(2 * HOUR, -2 * HOUR), (1, 2 * HOUR)] {
         let rig = rig(Mood::Good(HOUR));
         assert_eq!(rig.id().await, "id-1");
         rig.clocks.pass(pass);
