@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::{digest, hmac};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use rrsa::secret::SecretText;
@@ -12,7 +11,11 @@ use rrsa::signing::{Signer, acs3, encoding, rpc};
 
 /// What the service does when a signed request arrives.
 mod service {
-    use super::{BTreeMap, digest, hmac};
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use sha1::Sha1;
+    use sha2::{Digest as _, Sha256};
+
+    use super::BTreeMap;
 
     /// RFC 3986, section 2.3, byte by byte.
     pub(super) fn escaped(text: &str) -> String {
@@ -78,8 +81,9 @@ mod service {
 
     pub(super) fn signature_of_rpc(secret: &str, text: &str) -> String {
         let key = [secret.as_bytes(), b"&"].concat();
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key);
-        base64(hmac::sign(&key, text.as_bytes()).as_ref())
+        let mut mac = Hmac::<Sha1>::new_from_slice(&key).expect("any length");
+        mac.update(text.as_bytes());
+        base64(&mac.finalize().into_bytes())
     }
 
     /// A request of the third version as it arrives; the names of the headers are in lower case.
@@ -113,13 +117,14 @@ mod service {
         }
         lines.extend([String::new(), names.clone(), sha256(request.body)]);
         let text = format!("ACS3-HMAC-SHA256\n{}", sha256(lines.join("\n").as_bytes()));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
+        mac.update(text.as_bytes());
+        let signature = hex(&mac.finalize().into_bytes());
         format!("ACS3-HMAC-SHA256 Credential={key_id},SignedHeaders={names},Signature={signature}")
     }
 
     pub(super) fn sha256(bytes: &[u8]) -> String {
-        hex(digest::digest(&digest::SHA256, bytes).as_ref())
+        hex(&Sha256::digest(bytes))
     }
 
     fn hex(bytes: &[u8]) -> String {

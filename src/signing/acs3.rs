@@ -4,9 +4,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::{digest, hmac};
 use chrono::{DateTime, Utc};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
 
 use super::Signer;
 use super::encoding::{pairs, timestamp};
@@ -89,7 +88,7 @@ impl Request<'_> {
     #[must_use]
     pub fn sign(&self) -> SignedHeaders {
         let mut headers = self.headers();
-        let hash = hex(&Sha256::digest(self.canonical(&headers)));
+        let hash = sha256(self.canonical(&headers).as_bytes());
         let signature = hmac_sha256(
             self.signer.access_key_secret,
             &format!("{ALGORITHM}\n{hash}"),
@@ -110,7 +109,7 @@ impl Request<'_> {
         let mut headers = vec![
             ("host", self.host.to_owned()),
             ("x-acs-action", self.action.to_owned()),
-            ("x-acs-content-sha256", hex(&Sha256::digest(self.body))),
+            ("x-acs-content-sha256", sha256(self.body)),
             ("x-acs-date", timestamp(self.time)),
             ("x-acs-signature-nonce", self.nonce.to_owned()),
             ("x-acs-version", self.version.to_owned()),
@@ -133,7 +132,7 @@ impl Request<'_> {
         for (name, value) in headers {
             text.extend([*name, ":", value.trim(), "\n"]);
         }
-        let body = hex(&Sha256::digest(self.body));
+        let body = sha256(self.body);
         text + "\n" + &names(headers) + "\n" + &body
     }
 }
@@ -143,11 +142,13 @@ fn names(headers: &[(&'static str, String)]) -> String {
     names.join(";")
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
 fn hmac_sha256(key: &SecretText, message: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes())
-        .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
-    mac.update(message.as_bytes());
-    hex(&mac.finalize().into_bytes())
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    hex(hmac::sign(&key, message.as_bytes()).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -201,7 +202,7 @@ mod tests {
         };
         let canonical = request.canonical(&request.headers());
         assert_eq!(
-            hex(&Sha256::digest(canonical)),
+            sha256(canonical.as_bytes()),
             "7ea06492da5221eba5297e897ce16e55f964061054b7695beedaac1145b1e259"
         );
         let headers = request.sign();

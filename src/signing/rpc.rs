@@ -4,11 +4,10 @@
 //! Source: "RPC request syntax and signature method V2" of the OpenAPI documentation. That page
 //! now recommends V3, but STS takes both and every official SDK signs this way.
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha1::Sha1;
 use zeroize::Zeroizing;
 
 use super::Signer;
@@ -144,10 +143,8 @@ pub fn signature(access_key_secret: &SecretText, string_to_sign: &str) -> String
 }
 
 fn hmac_sha1(key: &[u8], message: &[u8]) -> String {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key)
-        .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
-    mac.update(message);
-    BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    BASE64_STANDARD.encode(hmac::sign(&key, message))
 }
 
 #[cfg(test)]
