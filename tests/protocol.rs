@@ -6,6 +6,10 @@
 
 #[path = "protocol/assume_role.rs"]
 mod assume_role;
+#[path = "protocol/chain.rs"]
+mod chain;
+#[path = "protocol/chained.rs"]
+mod chained;
 #[path = "protocol/hostile.rs"]
 mod hostile;
 #[path = "protocol/house.rs"]
@@ -18,5 +22,7 @@ mod metadata;
 mod oidc;
 #[path = "protocol/proxy.rs"]
 mod proxy;
+#[path = "protocol/retries.rs"]
+mod retries;
 #[path = "simulators/mod.rs"]
 mod simulators;
