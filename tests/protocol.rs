@@ -8,6 +8,10 @@
 mod assume_role;
 #[path = "protocol/client.rs"]
 mod client;
+#[path = "protocol/chain.rs"]
+mod chain;
+#[path = "protocol/chained.rs"]
+mod chained;
 #[path = "protocol/hostile.rs"]
 mod hostile;
 #[path = "protocol/house.rs"]
@@ -20,5 +24,7 @@ mod metadata;
 mod oidc;
 #[path = "protocol/proxy.rs"]
 mod proxy;
+#[path = "protocol/retries.rs"]
+mod retries;
 #[path = "simulators/mod.rs"]
 mod simulators;
