@@ -1,5 +1,6 @@
 //! What is kept: credentials with the two moments that matter.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -27,6 +28,9 @@ pub(super) struct Entry {
     pub(super) due: Tick,
     /// From here on these are not given out.
     pub(super) end: Tick,
+    /// When both clocks were last compared with `due` and it had not come, in nanoseconds of the
+    /// steady one. It only spares work, so no ordering is needed.
+    fresh_at: AtomicU64,
 }
 
 /// Credentials that were over when they came.
@@ -41,6 +45,7 @@ impl Entry {
             credentials: Credentials::new(String::new(), String::new().into(), ""),
             due: ALWAYS,
             end: ALWAYS,
+            fresh_at: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -58,6 +63,7 @@ impl Entry {
                 credentials,
                 due: moment,
                 end: moment,
+                fresh_at: AtomicU64::new(u64::MAX),
             });
         };
         let issuers_now = clock.now() + credentials.issuer_is_ahead();
@@ -72,6 +78,30 @@ impl Entry {
             credentials,
             due: tick.after(spans.renew_after),
             end: tick.after(spans.serve_for),
+            fresh_at: AtomicU64::new(u64::MAX),
         })
     }
+
+    /// Whether nothing is to be done about it yet. The coarse clocks advance every few
+    /// milliseconds, and most calls fall between two steps: then reading one of them is enough.
+    pub(super) fn is_fresh(&self, clock: &dyn Clock) -> bool {
+        let now = nanoseconds(clock.steady());
+        if self.fresh_at.load(Ordering::Relaxed) == now {
+            return true;
+        }
+        let tick = clock.tick();
+        let fresh = !tick.has_reached(self.due);
+        if fresh {
+            self.fresh_at
+                .store(nanoseconds(tick.steady), Ordering::Relaxed);
+        }
+        fresh
+    }
+}
+
+/// Five centuries fit.
+fn nanoseconds(span: Duration) -> u64 {
+    span.as_secs()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(span.subsec_nanos().into())
 }

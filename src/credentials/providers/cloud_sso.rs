@@ -64,8 +64,8 @@ const REMEDY: &str = "check that the user may use this account and access config
 pub enum CloudSsoError {
     /// These settings are missing.
     #[error(
-        "the {} of the CloudSSO login missing; log in again with the Alibaba Cloud CLI",
-        counted(.0)
+        "the CloudSSO login is incomplete, {} missing; log in again with the Alibaba Cloud CLI",
+        listed(.0)
     )]
     Missing(Vec<&'static str>),
     /// The sign-in URL cannot be used.
@@ -83,7 +83,7 @@ pub enum CloudSsoError {
     Over(DateTime<Utc>),
 }
 
-fn counted(names: &[&str]) -> String {
+fn listed(names: &[&str]) -> String {
     let verb = if names.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", names.join(" and "))
 }
@@ -236,4 +236,192 @@ fn place(sign_in_url: &str) -> Result<(Uri, String), CloudSsoError> {
         .parse()
         .map_err(|_| CloudSsoError::SignInUrl)?;
     Ok((uri, origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::test_world::{HandClock, Script, cause, now, world};
+    use chrono::TimeDelta;
+    use rstest::rstest;
+
+    const GOOD: &str = r#"{"CloudCredential":{"AccessKeyId":"akid","AccessKeySecret":"sk-1","SecurityToken":"st-1","Expiration":"2026-01-02T04:04:05Z"},"RequestId":"R-1"}"#;
+
+    fn login() -> CloudSsoConfig {
+        CloudSsoConfig {
+            sign_in_url: Some("https://signin.example/acme/login?a=b".to_owned()),
+            account_id: Some("1234".to_owned()),
+            access_configuration_id: Some("ac-1".to_owned()),
+            access_token: Some("at-hidden".into()),
+            access_token_expiration: Some(now() + TimeDelta::hours(1)),
+        }
+    }
+
+    fn provider(script: &Arc<Script>) -> CloudSso {
+        let world = World {
+            http: Arc::clone(script) as _,
+            ..world(&[])
+        };
+        CloudSso::new(login(), &world).unwrap()
+    }
+
+    fn mistake(change: impl FnOnce(&mut CloudSsoConfig)) -> CloudSsoError {
+        let mut config = login();
+        change(&mut config);
+        let error = CloudSso::new(config, &world(&[])).unwrap_err();
+        assert!(cause(&error).contains("log in again"), "{error:?}");
+        let CredentialsError::Misconfigured { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        source.downcast_ref::<CloudSsoError>().unwrap().clone()
+    }
+
+    #[test]
+    fn sso_1_a_login_that_is_missing_or_over_is_a_mistake() {
+        let missing = CloudSsoError::Missing;
+        let error = mistake(|config| config.access_token = None);
+        assert_eq!(error, missing(vec!["access token"]));
+        let error = mistake(|config| config.access_token = Some("".into()));
+        assert_eq!(error, missing(vec!["access token"]));
+        let error = mistake(|config| config.access_token_expiration = None);
+        assert_eq!(error, missing(vec!["access token's end"]));
+        for over in [now(), DateTime::UNIX_EPOCH] {
+            let error = mistake(|config| config.access_token_expiration = Some(over));
+            assert_eq!(error, CloudSsoError::Over(over));
+        }
+        let error = mistake(|config| config.access_token = Some("two\nlines".into()));
+        assert_eq!(error, CloudSsoError::AccessToken);
+    }
+
+    #[test]
+    fn sso_2_a_setting_that_is_missing_is_named() {
+        let error = mistake(|config| config.account_id = None);
+        assert_eq!(
+            error.to_string(),
+            "the CloudSSO login is incomplete, account id is missing; log in again with the Alibaba Cloud CLI"
+        );
+        let error = mistake(|config| {
+            config.sign_in_url = Some(String::new());
+            config.access_configuration_id = None;
+        });
+        assert_eq!(
+            error,
+            CloudSsoError::Missing(vec!["sign-in URL", "access configuration id"])
+        );
+        let all = mistake(|config| *config = CloudSsoConfig::default());
+        assert!(matches!(all, CloudSsoError::Missing(names) if names.len() == 5));
+    }
+
+    #[rstest]
+    #[case("http://signin.example/login")]
+    #[case("signin.example")]
+    #[case("https://")]
+    #[case("file:///login")]
+    fn the_token_is_sent_over_https_only(#[case] url: &str) {
+        let error = mistake(|config| config.sign_in_url = Some(url.to_owned()));
+        assert_eq!(error, CloudSsoError::SignInUrl);
+    }
+
+    #[tokio::test]
+    async fn sso_3_the_request_shows_the_login_at_the_host_of_the_sign_in_page() {
+        let script = Script::of([(200, GOOD)]);
+        let credentials = provider(&script).credentials().await.unwrap();
+        assert_eq!(credentials.provider_name(), "cloud_sso");
+        assert_eq!(credentials.security_token().unwrap().expose(), "st-1");
+        let [request] = &script.asked()[..] else {
+            panic!("one request")
+        };
+        assert_eq!(request.method(), Method::POST);
+        assert_eq!(request.uri(), "https://signin.example/cloud-credentials");
+        let header = |name| request.headers().get(name).unwrap();
+        assert_eq!(header(ACCEPT), "application/json");
+        assert_eq!(header(CONTENT_TYPE), "application/json");
+        assert_eq!(header(AUTHORIZATION), "Bearer at-hidden");
+        assert!(header(AUTHORIZATION).is_sensitive());
+        let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(
+            body,
+            json!({"AccountId": "1234", "AccessConfigurationId": "ac-1"})
+        );
+    }
+
+    #[rstest]
+    #[case::sso_4_port("https://h:8443/login", "https://h:8443")]
+    #[case::usual_port("https://h:443/login", "https://h")]
+    #[case::user("https://user:word@h/", "https://h")]
+    #[case::address("https://[::1]:8443", "https://[::1]:8443")]
+    fn only_scheme_host_and_port_of_the_sign_in_url_are_used(
+        #[case] url: &str,
+        #[case] expected: &str,
+    ) {
+        let (uri, origin) = place(url).unwrap();
+        assert_eq!(origin, expected);
+        assert_eq!(uri.to_string(), format!("{expected}/cloud-credentials"));
+    }
+
+    #[rstest]
+    #[case::sso_5_refused(400, r#"{"ErrorCode":"Bad","ErrorMessage":"sk-1","RequestId":"R-1"}"#.to_owned(), "code Bad, request id R-1", true)]
+    #[case::dead_token(401, String::new(), "log in again", true)]
+    #[case::sso_5_no_json(200, "sk-1".to_owned(), "no JSON of that shape", false)]
+    #[case::sso_5_page(200, "<html>sk-1</html>".to_owned(), "no JSON of that shape", false)]
+    #[case::half(200, GOOD[..GOOD.len() - 1].to_owned(), "no JSON of that shape", false)]
+    #[case::sso_5_no_object(200, r#"{"RequestId":"R-1"}"#.to_owned(), "CloudCredential is missing; request id R-1", false)]
+    #[case::null(200, r#"{"CloudCredential":null}"#.to_owned(), "CloudCredential is missing", false)]
+    #[case::sso_5_empty_field(200, GOOD.replace("st-1", ""), "SecurityToken is missing; request id R-1", false)]
+    #[case::over(200, GOOD.replace("T04", "T02"), "before they arrived", false)]
+    #[case::redirect(307, String::new(), "redirects are not followed", false)]
+    #[tokio::test]
+    async fn an_answer_without_credentials_is_an_error(
+        #[case] status: u16,
+        #[case] body: String,
+        #[case] expected: &str,
+        #[case] for_good: bool,
+    ) {
+        let script = Script::of([(status, body.as_str())]);
+        let error = provider(&script).credentials().await.unwrap_err();
+        assert_eq!(script.asked().len(), 1);
+        assert_eq!(matches!(error, CredentialsError::Refused { .. }), for_good);
+        assert_eq!(error.is_transient(), !for_good);
+        let shown = format!("{} {error:?}", error.chain());
+        assert!(
+            shown.contains(expected) && shown.contains("https://signin.example"),
+            "{shown}"
+        );
+        for hidden in ["hidden", "sk-1", "st-1", "<html"] {
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_has_ended_since_is_not_sent() {
+        let (script, clock) = (Script::of([(200, GOOD)]), HandClock::new());
+        let world = World {
+            http: Arc::clone(&script) as _,
+            clock: Arc::clone(&clock) as _,
+            ..world(&[])
+        };
+        let provider = CloudSso::new(login(), &world).unwrap();
+        provider.credentials().await.unwrap();
+        clock.advance(3600);
+        let error = provider.credentials().await.unwrap_err();
+        assert!(
+            matches!(error, CredentialsError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert_eq!(script.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_service_and_a_reset_are_tried_once_more() {
+        let script = Script::of([(502, "<html>"), (200, GOOD)]);
+        provider(&script).credentials().await.unwrap();
+        script.then_reset().then(200, GOOD);
+        provider(&script).credentials().await.unwrap();
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let shown = format!("{:?} {:?}", provider(&Script::new()), login());
+        assert!(!shown.contains("hidden"), "{shown}");
+    }
 }

@@ -41,6 +41,8 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::str::FromStr;
