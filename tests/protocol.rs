@@ -6,6 +6,8 @@
 
 #[path = "protocol/assume_role.rs"]
 mod assume_role;
+#[path = "protocol/credentials_uri.rs"]
+mod credentials_uri;
 #[path = "protocol/hostile.rs"]
 mod hostile;
 #[path = "protocol/house.rs"]
