@@ -12,6 +12,8 @@ mod client;
 mod chain;
 #[path = "protocol/chained.rs"]
 mod chained;
+#[path = "protocol/credentials_uri.rs"]
+mod credentials_uri;
 #[path = "protocol/hostile.rs"]
 mod hostile;
 #[path = "protocol/house.rs"]
