@@ -5,6 +5,7 @@
 //! | `kind` | `type` | `type` | all; left out: the [default chain](super::DefaultChain) |
 //! | `access_key_id`, `access_key_secret` | the same | the same | `access_key`, `sts`, `ram_role_arn` |
 //! | `security_token` | `security_token` | `security_token` | `sts`, `ram_role_arn` |
+//! | `expiration` | — | — | `sts` |
 //! | `bearer_token` | `bearer_token` | `bearer_token` | `bearer` |
 //! | `role_arn`, `role_session_name`, `policy`, `external_id` | the same | the same | the two ways to a role |
 //! | `role_session_expiration` | the same, in seconds | the same, in seconds | the two ways to a role |
@@ -27,6 +28,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use super::chain::DefaultChain;
 use super::error::CredentialsError;
@@ -169,6 +172,8 @@ pub struct Config {
     pub access_key_secret: Option<SecretText>,
     /// Security token of temporary keys.
     pub security_token: Option<SecretText>,
+    /// When given temporary keys end; afterwards they are not given out.
+    pub expiration: Option<DateTime<Utc>>,
     /// Bearer token.
     pub bearer_token: Option<SecretText>,
     /// Whose credentials assume the role; left out, the keys above do.
@@ -282,7 +287,11 @@ impl Config {
         match (&self.access_key_id, secrets) {
             (None, (None, None)) => StaticSts::from_env(world),
             (id, (secret, token)) => {
-                StaticSts::new(text(id), secret_text(secret), secret_text(token))
+                let keys = StaticSts::new(text(id), secret_text(secret), secret_text(token))?;
+                Ok(match self.expiration {
+                    Some(end) => keys.until(end, Arc::clone(&world.clock)),
+                    None => keys,
+                })
             }
         }
     }

@@ -57,7 +57,10 @@ pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
 pub use client::{Client, Current};
 pub use config::{Config, InvalidKind, Kind};
 pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
-pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
+pub use profiles::{
+    CliFileError, CliProfile, CliProfileConfig, IniError, IniMistake, IniProfile, IniProfileConfig,
+    ProfileError, ProfileMistake,
+};
 pub use provider::Provider;
 pub use providers::{
     Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment,
