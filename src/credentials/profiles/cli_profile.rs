@@ -240,7 +240,7 @@ mod tests {
     fn profiles() -> Value {
         let role = |name, source| {
             json!({"name": name, "mode": "ChainableRamRoleArn", "source_profile": source,
-                "ram_role_arn": "acs:ram::1:role/r", "ram_session_name": "s"})
+                "ram_role_arn": "acs:ram::1:role/r", "ram_session_name": "session"})
         };
         json!([
             {"name": "key", "mode": "AK", "access_key_id": "akid", "access_key_secret": "sk"},
@@ -415,7 +415,9 @@ mod tests {
         assert_eq!(name_of(&provider).await, "cli_profile/static_sts");
     }
 
-    /// Answers as STS does to AssumeRole, and tells which host was asked.
+    // CLI-10 to CLI-12 are about writing to the file, which is not done here.
+
+    /// Answers as STS does to `AssumeRole`, and tells which host was asked.
     #[derive(Debug)]
     struct Sts;
 
