@@ -25,11 +25,12 @@ lint: ## Formatting, clippy, documentation, and the library without the operator
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
-generate: ## Write the generated files anew (crds/, docs/cli.md)
+generate: ## Write the generated files anew (crds/, docs/cli.md, docs/vectors.md)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
 	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
 	cargo run --locked --quiet -- reference > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
+	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
 
 kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)
 	@tests/kubernetes/build.sh > /dev/null

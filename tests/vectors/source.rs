@@ -1,0 +1,169 @@
+//! Runs the cases of sections 6.2 to 6.9: a source of credentials is made and asked.
+
+use std::path::{Path, PathBuf};
+
+use rrsa::credentials::{Credentials, CredentialsError};
+
+use super::case::{Call, Failure, Given, SIGNING, SourceCase, folder, folders_in, read};
+use super::scripted::Outside;
+use super::settings::NotBuilt;
+
+/// How secrets are spelled in the cases: no error may hold one of them.
+const SECRETS: [&str; 6] = [
+    "aksecret",
+    "ststoken",
+    "bearertoken",
+    "accesstoken",
+    "refreshtoken",
+    "oidc.token",
+];
+
+#[tokio::test]
+async fn every_source_comes_out_as_written() {
+    let cases: Vec<PathBuf> = folders_in(&folder())
+        .iter()
+        .filter(|section| !section.ends_with(SIGNING))
+        .flat_map(|section| folders_in(section))
+        .collect();
+    assert!(cases.len() > 50, "the cases are missing");
+    // All at once, because a few wait a little before they try again.
+    let running: Vec<_> = cases
+        .into_iter()
+        .map(|case| (case.clone(), tokio::spawn(async move { run(&case).await })))
+        .collect();
+    let mut failures = Vec::new();
+    for (case, outcome) in running {
+        let outcome = outcome.await.unwrap_or_else(|panic| Err(panic.to_string()));
+        if let Err(failure) = outcome {
+            failures.push(format!("{}: {failure}", case.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+async fn run(folder: &Path) -> Result<(), String> {
+    let case: SourceCase = read(&folder.join("case.json"));
+    let title = case.about.title.clone();
+    let played = play(case, folder).await;
+    played.map_err(|failure| format!("{title:?}: {failure}"))
+}
+
+async fn play(case: SourceCase, folder: &Path) -> Result<(), String> {
+    let outside = Outside::new(case.clock, case.environment, folder.join("files"));
+    let provider = match (case.subject.build(&outside.world()), case.not_built) {
+        (Ok(provider), None) => provider,
+        (Ok(provider), Some(_)) => return Err(format!("{} was built", provider.name())),
+        (Err(NotBuilt::Kind(error)), Some(failure)) => {
+            return failure.check("invalid_type", &error.to_string());
+        }
+        (Err(NotBuilt::Error(error)), Some(failure)) => return failure.check_error(&error),
+        (Err(NotBuilt::Kind(error)), None) => return Err(error.to_string()),
+        (Err(NotBuilt::Error(error)), None) => return Err(error.chain().to_string()),
+    };
+    if case.calls.is_empty() {
+        return Err("nothing is asked".to_owned());
+    }
+    for (index, call) in case.calls.into_iter().enumerate() {
+        let Call {
+            clock,
+            environment,
+            http,
+            processes,
+            gives,
+            fails,
+        } = call;
+        if let Some(now) = clock {
+            outside.set_clock(now);
+        }
+        if let Some(variables) = environment {
+            outside.set_environment(variables);
+        }
+        outside.expect(http, processes);
+        let answer = provider.credentials().await;
+        let here = |problem| format!("call {}: {problem}", index + 1);
+        let compared = match (&answer, gives, fails) {
+            (Ok(seen), Some(expected), None) => expected.check(seen),
+            (Err(error), None, Some(expected)) => expected.check_error(error),
+            (Ok(seen), ..) => Err(format!("it gave {seen:?}")),
+            (Err(error), ..) => Err(format!("it failed: {}", error.chain())),
+        };
+        // What was asked explains more than what came of it.
+        outside.check().map_err(here)?;
+        compared.map_err(here)?;
+    }
+    Ok(())
+}
+
+impl Given {
+    fn of(credentials: &Credentials) -> Self {
+        let text = |secret: &rrsa::secret::SecretText| secret.expose().to_owned();
+        Self {
+            provider_name: credentials.provider_name().to_owned(),
+            access_key_id: credentials.access_key_id().to_owned(),
+            access_key_secret: credentials.access_key_secret().expose().to_owned(),
+            security_token: credentials.security_token().map(text),
+            bearer_token: credentials.bearer_token().map(text),
+            expiration: credentials.expiration(),
+        }
+    }
+
+    fn check(&self, credentials: &Credentials) -> Result<(), String> {
+        let seen = Self::of(credentials);
+        if *self == seen {
+            Ok(())
+        } else {
+            Err(format!("expected {self:?}, seen {seen:?}"))
+        }
+    }
+}
+
+impl Failure {
+    fn check_error(&self, error: &CredentialsError) -> Result<(), String> {
+        let story = error.chain().to_string();
+        let kind = match error {
+            CredentialsError::NotConfigured { .. } => "not_configured",
+            CredentialsError::Misconfigured { .. } => "misconfigured",
+            CredentialsError::Refused { .. } => "refused",
+            CredentialsError::Unavailable { .. } => "unavailable",
+            CredentialsError::NoSource { .. } => "no_source",
+            _ => "of a kind that is unknown here",
+        };
+        self.check(kind, &story)?;
+        let shown = format!("{error:?}");
+        if let Some(secret) = SECRETS.iter().find(|secret| shown.contains(**secret)) {
+            return Err(format!("Debug of the error shows {secret}: {shown}"));
+        }
+        if let Some(expected) = &self.provider
+            && error.provider() != expected
+        {
+            return Err(format!("{} failed, not {expected}", error.provider()));
+        }
+        if let Some(expected) = &self.passed_over {
+            let CredentialsError::NoSource { sources } = error else {
+                return Err(format!("nothing was passed over: {story}"));
+            };
+            let seen: Vec<_> = sources
+                .iter()
+                .map(|passed| passed.source.as_ref())
+                .collect();
+            if seen != *expected {
+                return Err(format!("passed over: {seen:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, kind: &str, story: &str) -> Result<(), String> {
+        if kind != self.kind {
+            return Err(format!("expected {}, seen {kind}: {story}", self.kind));
+        }
+        if let Some(missing) = self.says.iter().find(|part| !story.contains(*part)) {
+            return Err(format!("{story:?} does not say {missing:?}"));
+        }
+        let unwanted = self.never_says.iter().map(String::as_str).chain(SECRETS);
+        match unwanted.into_iter().find(|part| story.contains(*part)) {
+            Some(part) => Err(format!("{story:?} says {part:?}")),
+            None => Ok(()),
+        }
+    }
+}
