@@ -60,10 +60,10 @@ pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
 pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
 pub use provider::Provider;
 pub use providers::{
-    Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment,
-    External, ExternalConfig, OAuth, OAuthConfig, OAuthSite, OidcRoleArn, OidcRoleArnBuilder,
-    OidcRoleArnError, RamRoleArn, RamRoleArnBuilder, RamRoleArnError, StaticAk, StaticKeysError,
-    StaticSts,
+    Bearer, CloudSso, CloudSsoConfig, CommandLineError, CredentialsUri, EcsRamRole,
+    EcsRamRoleConfig, Environment, External, ExternalConfig, ExternalError, OAuth, OAuthConfig,
+    OAuthSite, OidcRoleArn, OidcRoleArnBuilder, OidcRoleArnError, RamRoleArn, RamRoleArnBuilder,
+    RamRoleArnError, StaticAk, StaticKeysError, StaticSts,
 };
 pub use snapshot::Credentials;
 pub use sts_host::{StsHost, StsHostError};
