@@ -101,7 +101,7 @@ impl Debug for Finished {
 pub enum ProcessError {
     /// It could not be started.
     #[error(
-        "{program} cannot be started; is it installed and executable? No shell reads the command"
+        "{program} cannot be started; is it installed and executable? (no shell reads the command)"
     )]
     Start {
         /// The program.
@@ -230,7 +230,8 @@ async fn read(
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::world::{Files, SystemFiles};

@@ -128,13 +128,14 @@ impl External {
     /// # Errors
     /// [`CredentialsError::Misconfigured`] when there is no command, or it is no legal one.
     pub fn new(config: ExternalConfig, world: &World) -> Result<Self, CredentialsError> {
-        let line = config.command.as_ref().map_or("", SecretText::expose);
+        let ExternalConfig { command, time_out } = config;
+        let line = command.as_ref().map_or("", SecretText::expose);
         let argv = command_line::split(line, Dialect::HERE)
             .map_err(|error| CredentialsError::misconfigured(NAME, error))?;
-        let time_out = if config.time_out.is_zero() {
+        let time_out = if time_out.is_zero() {
             DEFAULT_TIME_OUT
         } else {
-            config.time_out
+            time_out
         };
         Ok(Self {
             command: Command {
