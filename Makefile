@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint generate kubernetes
+.PHONY: help demo test bench lint generate kubernetes
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -18,6 +18,9 @@ test: kubernetes lint ## Everything that CI runs
 	cargo test --locked --no-fail-fast
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
+
+bench: ## Measure; figures of one run may be compared, those of two machines may not
+	cargo bench --locked --no-default-features --bench credentials
 
 lint: ## Formatting, clippy, documentation, and the library without the operator
 	cargo fmt --check

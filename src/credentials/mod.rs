@@ -54,16 +54,16 @@ mod test_world;
 mod variables;
 
 pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
-pub use client::{Client, Current};
+pub use client::{Client, Current, blocking};
 pub use config::{Config, InvalidKind, Kind};
 pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
 pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
 pub use provider::Provider;
 pub use providers::{
-    Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment,
-    External, ExternalConfig, OAuth, OAuthConfig, OAuthSite, OidcRoleArn, OidcRoleArnBuilder,
-    OidcRoleArnError, RamRoleArn, RamRoleArnBuilder, RamRoleArnError, StaticAk, StaticKeysError,
-    StaticSts,
+    Bearer, CloudSso, CloudSsoConfig, CommandLineError, CredentialsUri, EcsRamRole,
+    EcsRamRoleConfig, Environment, External, ExternalConfig, ExternalError, OAuth, OAuthConfig,
+    OAuthSite, OidcRoleArn, OidcRoleArnBuilder, OidcRoleArnError, RamRoleArn, RamRoleArnBuilder,
+    RamRoleArnError, StaticAk, StaticKeysError, StaticSts,
 };
 pub use snapshot::Credentials;
 pub use sts_host::{StsHost, StsHostError};

@@ -10,6 +10,11 @@ pub trait Clock: Debug + Send + Sync {
     /// The present moment.
     fn now(&self) -> DateTime<Utc>;
 
+    /// The steady clock alone: what [`tick`](Self::tick) has, at half the price.
+    fn steady(&self) -> Duration {
+        self.tick().steady
+    }
+
     /// Both clocks of the machine, cheaply read.
     fn tick(&self) -> Tick {
         let since_1970 = self.now().signed_duration_since(DateTime::UNIX_EPOCH);
@@ -62,21 +67,36 @@ impl Clock for SystemClock {
         Utc::now()
     }
 
+    fn steady(&self) -> Duration {
+        cheap::steady()
+    }
+
     fn tick(&self) -> Tick {
-        read_both()
+        Tick {
+            wall: cheap::wall(),
+            steady: cheap::steady(),
+        }
     }
 }
 
-/// Reads the kernel's coarse clocks, which cost a fraction of the exact ones.
+/// The kernel's coarse clocks, which cost a fraction of the exact ones.
 #[cfg(target_os = "linux")]
-fn read_both() -> Tick {
+mod cheap {
+    use std::time::Duration;
+
     use rustix::time::{ClockId, clock_gettime};
 
-    // A time before 1970 counts as 1970: everything would be over long ago.
-    let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    Tick {
-        wall: read(ClockId::RealtimeCoarse),
-        steady: read(ClockId::MonotonicCoarse),
+    pub(super) fn wall() -> Duration {
+        read(ClockId::RealtimeCoarse)
+    }
+
+    pub(super) fn steady() -> Duration {
+        read(ClockId::MonotonicCoarse)
+    }
+
+    fn read(clock: ClockId) -> Duration {
+        // A time before 1970 counts as 1970: everything would be over long ago.
+        Duration::try_from(clock_gettime(clock)).unwrap_or_default()
     }
 }
 
@@ -85,16 +105,20 @@ fn read_both() -> Tick {
     clippy::disallowed_methods,
     reason = "the one place that asks the real clock"
 )]
-fn read_both() -> Tick {
+mod cheap {
     use std::sync::LazyLock;
-    use std::time::{Instant, SystemTime};
+    use std::time::{Duration, Instant, SystemTime};
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    Tick {
-        wall: SystemTime::now()
+
+    pub(super) fn wall() -> Duration {
+        SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default(),
-        steady: START.elapsed(),
+            .unwrap_or_default()
+    }
+
+    pub(super) fn steady() -> Duration {
+        START.elapsed()
     }
 }
 

@@ -16,7 +16,7 @@ pub use cloud_sso::{CloudSso, CloudSsoConfig};
 pub use credentials_uri::CredentialsUri;
 pub use ecs_ram_role::{EcsRamRole, EcsRamRoleConfig};
 pub use environment::Environment;
-pub use external::{External, ExternalConfig};
+pub use external::{CommandLineError, External, ExternalConfig, ExternalError};
 pub use oauth::{OAuth, OAuthConfig, OAuthSite};
 pub use oidc_role_arn::{OidcRoleArn, OidcRoleArnBuilder, OidcRoleArnError};
 pub use ram_role_arn::{RamRoleArn, RamRoleArnBuilder, RamRoleArnError};
