@@ -1,26 +1,33 @@
 //! One flat set of settings for every type, as the official SDKs have it.
 //!
-//! | here | Python | Go (JSON) | used by |
-//! |---|---|---|---|
-//! | `kind` | `type` | `type` | all; left out: the [default chain](super::DefaultChain) |
-//! | `access_key_id`, `access_key_secret` | the same | the same | `access_key`, `sts`, `ram_role_arn` |
-//! | `security_token` | `security_token` | `security_token` | `sts`, `ram_role_arn` |
-//! | `bearer_token` | `bearer_token` | `bearer_token` | `bearer` |
-//! | `role_arn`, `role_session_name`, `policy`, `external_id` | the same | the same | the two ways to a role |
-//! | `role_session_expiration` | the same, in seconds | the same, in seconds | the two ways to a role |
-//! | `sts.endpoint` | `sts_endpoint` | `sts_endpoint` | the two ways to a role |
-//! | `sts.region`, `sts.vpc` | — | — (Node: `stsRegionId`, `enableVpc`) | the two ways to a role |
-//! | `oidc_provider_arn`, `oidc_token_file_path` | the same | `oidc_provider_arn`, `oidc_token` | `oidc_role_arn` |
-//! | `role_name`, `disable_imds_v1` | the same | `role_name`, `disable_imds_v1` | `ecs_ram_role` |
-//! | `credentials_uri` | `credentials_uri` | `url` | `credentials_uri` |
-//! | `process_command`, `process_time_out` | — | — | `external` |
-//! | `cloud_sso`, `oauth` | — | — | `cloud_sso`, `oauth` |
-//! | `time_out`, `connect_time_out` | `timeout`, `connect_timeout`, in milliseconds | `timeout`, `connect_timeout` | all that ask over HTTP, but not the metadata service |
-//! | `proxy` | `proxy` | `proxy` | all that ask over https |
+//! | here | Python | Go (JSON) | Java, Node | used by |
+//! |---|---|---|---|---|
+//! | `kind` | `type` | `type` | `type` | all; left out: the [default chain](super::DefaultChain) |
+//! | `access_key_id`, `access_key_secret` | the same | the same | `accessKeyId`, `accessKeySecret` | `access_key`, `sts`, `ram_role_arn` |
+//! | `security_token` | the same | the same | `securityToken` | `sts`, `ram_role_arn` |
+//! | `bearer_token` | the same | the same | `bearerToken` | `bearer` |
+//! | `previous` | — (`credentials_provider` of the provider's builder) | — | — | `ram_role_arn` |
+//! | `role_arn`, `role_session_name` | the same | the same | `roleArn`, `roleSessionName` | `ram_role_arn`, `oidc_role_arn` |
+//! | `role_session_expiration` | the same, in seconds | the same, in seconds | `roleSessionExpiration`, in seconds | `ram_role_arn`, `oidc_role_arn` |
+//! | `policy` | the same | the same | `policy` | `ram_role_arn`, `oidc_role_arn` |
+//! | `external_id` | the same | the same | `externalId` | `ram_role_arn` |
+//! | `sts.endpoint` | `sts_endpoint` | `sts_endpoint` | Java `STSEndpoint`, Node `stsEndpoint` | `ram_role_arn`, `oidc_role_arn` |
+//! | `sts.region`, `sts.vpc` | — | — | Node `stsRegionId`, `enableVpc` | `ram_role_arn`, `oidc_role_arn` |
+//! | `oidc_provider_arn` | the same | the same | `oidcProviderArn` | `oidc_role_arn` |
+//! | `oidc_token_file_path` | the same | `oidc_token` | `oidcTokenFilePath` | `oidc_role_arn` |
+//! | `role_name` | the same | the same | `roleName` | `ecs_ram_role` |
+//! | `disable_imds_v1` | the same | `disableIMDSv1` | `disableIMDSv1` | `ecs_ram_role` |
+//! | `credentials_uri` | the same | `url` | `credentialsURI` | `credentials_uri` |
+//! | `process_command`, `process_time_out` | — (CLI profile only) | — | — | `external` |
+//! | `cloud_sso`, `oauth` | — (CLI profile only) | — | — | `cloud_sso`, `oauth` |
+//! | `time_out` | `timeout`, in milliseconds | `timeout` | `readTimeout` | all that ask over HTTP but the metadata service; the whole exchange |
+//! | `connect_time_out` | `connect_timeout`, in milliseconds | `connect_timeout` | `connectTimeout` | the same |
+//! | `proxy` | the same | `proxy` | Java `proxy` (without effect) | all that ask over https |
 //!
-//! Not taken over: `public_key_id`, `private_key_file` (see [`Kind`]), `enable_imds_v2`,
-//! `metadata_token_duration`, `duration_seconds`, `host`, `inAdvanceScale` (deprecated there, and
-//! without effect).
+//! Not taken over: `public_key_id`, `private_key_file` (see [`InvalidKind::RsaKeyPair`]); and what
+//! is deprecated and without effect there: `enable_imds_v2`, `metadata_token_duration`,
+//! `duration_seconds`, `host`, `inAdvanceScale`. Node's `asyncCredentialUpdateEnabled` is always
+//! on: the [client](super::Client) renews in the background.
 
 use std::fmt;
 use std::path::PathBuf;
