@@ -40,6 +40,9 @@ pub(crate) struct SourceCase {
     pub(crate) environment: BTreeMap<String, String>,
     /// What is made.
     pub(crate) subject: Subject,
+    /// Whether a client stands before it, which keeps and renews what it gives.
+    #[serde(default)]
+    pub(crate) kept: bool,
     /// How making it fails; nothing is asked then.
     pub(crate) not_built: Option<Failure>,
     /// The calls, in order.
@@ -71,7 +74,7 @@ pub(crate) struct Call {
     pub(crate) clock: Option<DateTime<Utc>>,
     /// The variables from now on.
     pub(crate) environment: Option<BTreeMap<String, String>>,
-    /// All exchanges over HTTP, in order.
+    /// All exchanges over HTTP, in order, those in the background included.
     #[serde(default)]
     pub(crate) http: Vec<Exchange>,
     /// All programs that run, in order.
@@ -180,8 +183,6 @@ pub(crate) struct Run {
     pub(crate) json: Option<Value>,
     /// What it prints, as text.
     pub(crate) text: Option<String>,
-    #[serde(default)]
-    pub(crate) stderr: String,
     #[serde(default)]
     pub(crate) code: i32,
     /// It cannot be run, or not to its end.

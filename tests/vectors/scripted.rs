@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -60,6 +61,18 @@ impl Outside {
         let mut script = self.script.lock().unwrap();
         script.exchanges = exchanges.into();
         script.runs = runs.into();
+    }
+
+    /// Waits until all that was expected came, or until it will come no more.
+    pub(crate) async fn settled(&self) {
+        for _ in 0..200 {
+            // Also when nothing is expected: what nobody expected comes now, not later.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let script = self.script.lock().unwrap();
+            if script.exchanges.is_empty() && script.runs.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Whether all that was expected came, and nothing else.
@@ -241,7 +254,6 @@ impl ScriptedProcesses {
         Ok(Finished {
             code: Some(run.code),
             stdout: printed.unwrap_or_default().into_bytes().into(),
-            stderr: run.stderr.into_bytes().into(),
         })
     }
 }

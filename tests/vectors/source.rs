@@ -1,21 +1,23 @@
 //! Runs the cases of sections 6.2 to 6.9: a source of credentials is made and asked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rrsa::credentials::{Credentials, CredentialsError};
+use rrsa::credentials::{Client, Credentials, CredentialsError};
 
 use super::case::{Call, Failure, Given, SIGNING, SourceCase, folder, folders_in, read};
 use super::scripted::Outside;
 use super::settings::NotBuilt;
 
 /// How secrets are spelled in the cases: no error may hold one of them.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "aksecret",
     "ststoken",
     "bearertoken",
     "accesstoken",
     "refreshtoken",
     "oidc.token",
+    "secretpath",
 ];
 
 #[tokio::test]
@@ -63,6 +65,9 @@ async fn play(case: SourceCase, folder: &Path) -> Result<(), String> {
     if case.calls.is_empty() {
         return Err("nothing is asked".to_owned());
     }
+    let client = case
+        .kept
+        .then(|| Client::new(Arc::clone(&provider), &outside.world()));
     for (index, call) in case.calls.into_iter().enumerate() {
         let Call {
             clock,
@@ -79,7 +84,11 @@ async fn play(case: SourceCase, folder: &Path) -> Result<(), String> {
             outside.set_environment(variables);
         }
         outside.expect(http, processes);
-        let answer = provider.credentials().await;
+        let answer = match &client {
+            Some(client) => client.credentials().await.map(|current| current.clone()),
+            None => provider.credentials().await,
+        };
+        outside.settled().await;
         let here = |problem| format!("call {}: {problem}", index + 1);
         let compared = match (&answer, gives, fails) {
             (Ok(seen), Some(expected), None) => expected.check(seen),
