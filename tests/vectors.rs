@@ -9,6 +9,7 @@
 //! request   whether a request is the expected one
 //! source    runs the cases of sections 6.2 to 6.9
 //! signing   runs the cases of section 6.1
+//! proxy     RAM-22, which needs a real connection
 //! coverage  each vector has its place; the table
 //! ```
 //!
@@ -26,6 +27,8 @@
 mod case;
 #[path = "vectors/coverage.rs"]
 mod coverage;
+#[path = "vectors/proxy.rs"]
+mod proxy;
 #[path = "vectors/request.rs"]
 mod request;
 #[path = "vectors/scripted.rs"]
