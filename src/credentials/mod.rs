@@ -1,11 +1,77 @@
-//! Credentials, and the sources they come from.
+//! Every way to credentials that the official SDKs know, and the client that keeps them fresh.
+//!
+//! # Which one
+//!
+//! | `type` | provider | for | asks |
+//! |---|---|---|---|
+//! | — | [`DefaultChain`](chain) | a program that runs anywhere | whatever is set up |
+//! | `oidc_role_arn` | [`OidcRoleArn`](providers::oidc_role_arn) | a pod with RRSA | STS |
+//! | `ecs_ram_role` | [`EcsRamRole`](providers::ecs_ram_role) | an ECS instance with a role | the metadata service |
+//! | `ram_role_arn` | [`RamRoleArn`](providers::ram_role_arn) | another role, with any other credentials | STS |
+//! | `access_key` | [`StaticAk`](providers::static_keys) | a key that does not end | nobody |
+//! | `sts` | [`StaticSts`](providers::static_keys) | temporary keys that somebody else renews | nobody |
+//! | `bearer` | [`Bearer`](providers::bearer) | services that take a bearer token | nobody |
+//! | `credentials_uri` | [`CredentialsUri`](providers::credentials_uri) | an agent that serves credentials | the URI |
+//! | `external` | [`External`](providers::external) | a program that prints credentials | the program |
+//! | `cloud_sso` | [`CloudSso`](providers::cloud_sso) | a person's login at CloudSSO | CloudSSO |
+//! | `oauth` | [`OAuth`](providers::oauth) | a person's login in the browser | the sign-in service |
+//! | — | [`Environment`](providers::environment) | the keys of the environment (a part of the chain) | nobody |
+//! | — | [`CliProfile`](profiles::cli_profile) | a profile of the Alibaba Cloud CLI | what its mode says |
+//! | — | [`IniProfile`](profiles::ini_profile) | a section of `~/.alibabacloud/credentials.ini` | what its type says |
+//!
+//! Each page has its settings, the variables that stand in for them, its defaults and an example.
+//! `rsa_key_pair` is refused, and the [error](InvalidKind::RsaKeyPair) says why.
+//!
+//! # From a provider to credentials
+//!
+//! A [`Provider`] asks its source at each call. A [`Client`] keeps what a provider gave and renews
+//! it in the background; this is what a program holds:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use rrsa::credentials::{Client, OidcRoleArn, RamRoleArn};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = World::system()?;
+//! // The role of this pod, and with it a role of another account.
+//! let pod = OidcRoleArn::from_env(&world)?;
+//! let other = RamRoleArn::builder(Arc::new(pod))
+//!     .role_arn("acs:ram::6543210987654321:role/reader")
+//!     .build(&world)?;
+//! let client = Client::new(Arc::new(other), &world);
+//!
+//! let credentials = client.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "ram_role_arn/oidc_role_arn");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Three ways to a client: [`Client::from_env`] for the default chain, [`Client::from_config`] for
+//! the [flat settings](Config) of the official SDKs, [`Client::new`] for any provider, also
+//! [one of your own](Provider). Without a tokio runtime: [`blocking`].
+//!
+//! What is given in code wins over the environment, and the environment over the default. Keys are
+//! taken whole from one place: a key id of the code is never joined with a secret of the
+//! environment.
+//!
+//! # When there are none
+//!
+//! [`CredentialsError`] says what may be done next. `NotConfigured`: this source is not set up, and
+//! a chain goes on to the next one. `Misconfigured`: it is set up, but wrongly or by half; a chain
+//! stops, because no other identity may take its place. `Refused`: the service said no, with its
+//! code and request id. `Unavailable`: try later; a client does so by itself. The message names the
+//! object, the cause and the remedy and holds no secret; [`CredentialsError::chain`] gives the whole
+//! of it in one line.
+//!
+//! # How it is made
 //!
 //! ```text
 //! client      credentials that are kept and renewed; the blocking way in
 //! config      one flat set of settings for every type
 //! chain       the default chain: whichever source is set up
-//! providers   one file a source: env, static_ak, static_sts, bearer, ram_role_arn,
-//!             oidc_role_arn, ecs_ram_role, credential_uri, external, cloud_sso, oauth
+//! providers   one file a source
 //! profiles    the two files of profiles: ini, and the CLI's
 //! snapshot    Credentials: one immutable answer
 //! provider    the trait of all sources
@@ -16,27 +82,9 @@
 //! variables   the environment, with errors that name the variable
 //! ```
 //!
-//! A provider gets everything outside of it from one [`World`](crate::world::World), which
-//! [`World::system`](crate::world::World::system) makes from the machine:
-//!
-//! ```no_run
-//! use rrsa::credentials::{EcsRamRole, EcsRamRoleConfig, Provider};
-//! use rrsa::world::World;
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let world = World::system()?;
-//! let provider = EcsRamRole::new(EcsRamRoleConfig::default(), &world)?;
-//! let credentials = provider.credentials().await?;
-//! println!("{} until {:?}", credentials.access_key_id(), credentials.expiration());
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! **Each call asks the source.** Nothing here remembers credentials, retries, refreshes in the
-//! background or goes from one source to the next: the cache, the default chain and the other
-//! types of the official SDKs are on the roadmap as one piece and will be built from these
-//! providers. Until then a program keeps what it got until shortly before
-//! [`expiration`](Credentials::expiration).
+//! Everything outside comes through one [`World`](crate::world::World), so that a program can test
+//! itself without a cloud: give it a [`FixedEnv`](crate::world::FixedEnv) and an
+//! [`Http`](crate::world::Http) of your own.
 
 mod chain;
 mod client;

@@ -225,13 +225,18 @@ struct Flight {
 impl Flight {
     /// Asks the source: here as far as it gets without waiting, the rest in a task.
     fn begin(self) {
+        let runtime = Handle::try_current();
         let provider = Arc::clone(&self.shared.provider);
+        if runtime.is_err() && !provider.is_fixed() {
+            // Whatever reaches outside would panic.
+            let error = self.shared.interrupted(Interrupted::NoRuntime);
+            return self.end(Err(error));
+        }
         let mut exchange = Box::pin(async move { provider.credentials().await });
-        // Sources that need nothing from outside end here, so that they need no runtime.
         let first = exchange
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
-        match (first, Handle::try_current()) {
+        match (first, runtime) {
             (Poll::Ready(answer), _) => self.end(answer),
             (Poll::Pending, Ok(runtime)) => {
                 runtime.spawn(async move {

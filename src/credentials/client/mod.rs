@@ -115,8 +115,8 @@ impl Client {
     /// Credentials that are valid now. Waits only where there are none; it may be cancelled at any
     /// time.
     ///
-    /// Must be called on a tokio runtime with I/O and time, unless the source needs neither
-    /// (`static_ak`, `env`, …); without one there is [`blocking::Client`].
+    /// Must be called on a tokio runtime with I/O and time, of either kind, unless the source is
+    /// [fixed](Provider::is_fixed); without one there is [`blocking::Client`].
     ///
     /// # Errors
     /// See [`CredentialsError`]; callers that waited for the same exchange get the same error.

@@ -402,7 +402,7 @@ async fn a_source_that_panics_is_an_error_and_not_a_hang() {
 }
 
 #[test]
-fn sources_that_wait_for_nothing_need_no_runtime() {
+fn fixed_keys_need_no_runtime() {
     let provider = StaticAk::new("akid", "aksecret".into()).unwrap();
     let client = Client::new(Arc::new(provider), &world(&[]));
     let mut call = Box::pin(client.credentials());
