@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use super::exchange::ExchangeError;
 use crate::imds;
 use crate::sts::{self, Refusal, RefusalKind};
 use crate::world::HttpError;
@@ -41,9 +42,10 @@ pub enum CredentialsError {
     Refused {
         /// The source.
         provider: Cow<'static, str>,
-        /// The refusal, with code and request id.
+        /// The refusal, with code and request id as far as the service gave them: an
+        /// [`sts::Error`] or an [`ExchangeError`].
         #[source]
-        source: Arc<sts::Error>,
+        source: Cause,
     },
     /// No usable answer now; later there may be one.
     #[error("{provider} is unavailable")]
@@ -112,9 +114,10 @@ impl CredentialsError {
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         let error = match self {
-            Self::Refused { source, .. } => Some(source.as_ref()),
             // A throttled call is a refusal, too, but not for good.
-            Self::Unavailable { source, .. } => source.downcast_ref::<sts::Error>(),
+            Self::Refused { source, .. } | Self::Unavailable { source, .. } => {
+                source.downcast_ref::<sts::Error>()
+            }
             Self::NotConfigured { .. } | Self::Misconfigured { .. } | Self::NoSource { .. } => None,
         };
         match error {
@@ -162,6 +165,13 @@ impl CredentialsError {
         }
     }
 
+    fn refused(provider: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Refused {
+            provider: provider.into(),
+            source: Arc::new(source),
+        }
+    }
+
     /// What a failed exchange with STS means for its caller.
     pub(super) fn of_sts(provider: &'static str, error: sts::Error) -> Self {
         let later = match &error {
@@ -181,10 +191,16 @@ impl CredentialsError {
         if later {
             Self::unavailable(provider, error)
         } else {
-            Self::Refused {
-                provider: provider.into(),
-                source: Arc::new(error),
-            }
+            Self::refused(provider, error)
+        }
+    }
+
+    /// What a failed exchange with another service means for its caller.
+    pub(super) fn of_exchange(provider: &'static str, error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Unreachable(HttpError::Setup(_)) => Self::misconfigured(provider, error),
+            _ if error.is_final() => Self::refused(provider, error),
+            _ => Self::unavailable(provider, error),
         }
     }
 

@@ -76,6 +76,7 @@
 //! snapshot    Credentials: one immutable answer
 //! provider    the trait of all sources
 //! error       why a source gave none, and whether another may be asked
+//! exchange    the same of sources that are asked over HTTP
 //! session     what both ways to a role share
 //! retry       one more try of an exchange
 //! sts_host    which STS host
@@ -90,6 +91,7 @@ mod chain;
 mod client;
 mod config;
 mod error;
+mod exchange;
 mod profiles;
 mod provider;
 mod providers;
@@ -105,13 +107,15 @@ pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
 pub use client::{Client, Current, blocking};
 pub use config::{Config, InvalidKind, Kind};
 pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
+pub use exchange::ExchangeError;
 pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
 pub use provider::Provider;
 pub use providers::{
-    Bearer, CloudSso, CloudSsoConfig, CommandLineError, CredentialsUri, EcsRamRole,
-    EcsRamRoleConfig, Environment, External, ExternalConfig, ExternalError, OAuth, OAuthConfig,
-    OAuthSite, OidcRoleArn, OidcRoleArnBuilder, OidcRoleArnError, RamRoleArn, RamRoleArnBuilder,
-    RamRoleArnError, StaticAk, StaticKeysError, StaticSts,
+    Bearer, CloudSso, CloudSsoConfig, CloudSsoError, CommandLineError, CredentialsUri,
+    CredentialsUriError, EcsRamRole, EcsRamRoleConfig, Environment, External, ExternalConfig,
+    ExternalError, InvalidOAuthSite, OAuth, OAuthConfig, OAuthError, OAuthSite, OidcRoleArn,
+    OidcRoleArnBuilder, OidcRoleArnError, RamRoleArn, RamRoleArnBuilder, RamRoleArnError, StaticAk,
+    StaticKeysError, StaticSts,
 };
 pub use snapshot::Credentials;
 pub use sts_host::{StsHost, StsHostError};

@@ -1,10 +1,20 @@
-//! One more try of an exchange with STS, where the first failure need not come again.
+//! One more try of an exchange, where the first failure need not come again.
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::error::CredentialsError;
+use super::exchange::ExchangeError;
 use crate::sts::{self, RefusalKind};
 use crate::world::{HttpError, Random};
+
+/// The longest wait after a throttle.
+const AFTER_THROTTLE: Duration = Duration::from_secs(1);
+/// The longest wait after a failure of the service.
+const AFTER_FAILURE: Duration = Duration::from_millis(400);
+/// The longest wait after a reset.
+const AFTER_RESET: Duration = Duration::from_millis(200);
 
 /// Runs the exchange; after a reset, a failure of the service, a throttle or a wrong time it is
 /// run once more. A time-out has cost the caller enough.
@@ -27,8 +37,8 @@ where
 fn longest_wait(error: &CredentialsError) -> Option<Duration> {
     if let Some(refusal) = error.refusal() {
         return match refusal.kind() {
-            RefusalKind::Throttled => Some(Duration::from_secs(1)),
-            RefusalKind::ServiceFailure => Some(Duration::from_millis(400)),
+            RefusalKind::Throttled => Some(AFTER_THROTTLE),
+            RefusalKind::ServiceFailure => Some(AFTER_FAILURE),
             // The answer told the time, the next attempt makes a new nonce, and the kubelet may
             // just have written a new token.
             RefusalKind::ClockSkew | RefusalKind::NonceUsed | RefusalKind::TokenExpired => {
@@ -41,11 +51,26 @@ fn longest_wait(error: &CredentialsError) -> Option<Duration> {
         return None;
     };
     match source.downcast_ref::<sts::Error>() {
-        Some(sts::Error::Unreachable(HttpError::Broken { .. })) => Some(Duration::from_millis(200)),
+        Some(sts::Error::Unreachable(error)) => after_no_answer(error),
         // No error of STS, but a gateway's: 502 and its like come without its body.
-        Some(sts::Error::Malformed { status, .. }) if status.is_server_error() => {
-            Some(Duration::from_millis(400))
-        }
+        Some(sts::Error::Malformed { status, .. }) => after_status(*status),
+        Some(_) => None,
+        None => match source.downcast_ref::<ExchangeError>()? {
+            ExchangeError::Unreachable(error) => after_no_answer(error),
+            ExchangeError::Failed { status, .. } => after_status(*status),
+            ExchangeError::Malformed { .. } => None,
+        },
+    }
+}
+
+fn after_no_answer(error: &HttpError) -> Option<Duration> {
+    matches!(error, HttpError::Broken { .. }).then_some(AFTER_RESET)
+}
+
+fn after_status(status: StatusCode) -> Option<Duration> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(AFTER_THROTTLE),
+        status if status.is_server_error() => Some(AFTER_FAILURE),
         _ => None,
     }
 }
