@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rrsa::credentials::{Client, Credentials, CredentialsError};
 
+use serde_json::Value;
+
 use super::case::{Call, Failure, Given, SIGNING, SourceCase, folder, folders_in, read};
 use super::scripted::Outside;
 use super::settings::NotBuilt;
@@ -20,14 +22,18 @@ const SECRETS: [&str; 7] = [
     "secretpath",
 ];
 
-#[tokio::test]
-async fn every_source_comes_out_as_written() {
-    let cases: Vec<PathBuf> = folders_in(&folder())
+fn cases() -> Vec<PathBuf> {
+    folders_in(&folder())
         .iter()
         .filter(|section| !section.ends_with(SIGNING))
         .flat_map(|section| folders_in(section))
-        .collect();
-    assert!(cases.len() > 50, "the cases are missing");
+        .collect()
+}
+
+#[tokio::test]
+async fn every_source_comes_out_as_written() {
+    let cases = cases();
+    assert!(cases.len() > 200, "the cases are missing");
     // All at once, because a few wait a little before they try again.
     let running: Vec<_> = cases
         .into_iter()
@@ -43,8 +49,85 @@ async fn every_source_comes_out_as_written() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Each single expectation of each case counts: with another one the case fails.
+#[tokio::test]
+async fn a_case_that_expects_anything_else_fails() {
+    let mut running = Vec::new();
+    for case in cases() {
+        let written: Value = read(&case.join("case.json"));
+        for place in expectations(&written) {
+            let mut changed = written.clone();
+            spoil(changed.pointer_mut(&place).unwrap());
+            let (folder, name) = (case.clone(), format!("{}{place}", case.display()));
+            let run = async move { run_as(changed, &folder).await };
+            running.push((name, tokio::spawn(run)));
+        }
+    }
+    assert!(running.len() > 1000, "expectations are missing");
+    let mut unnoticed = Vec::new();
+    for (name, outcome) in running {
+        if outcome.await.unwrap().is_ok() {
+            unnoticed.push(name);
+        }
+    }
+    assert!(unnoticed.is_empty(), "{}", unnoticed.join("\n"));
+}
+
+/// Where in a case it says what must come, as JSON pointers.
+fn expectations(case: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    leaves(&case["not_built"], "/not_built", &mut found);
+    for (at, call) in case["calls"].as_array().into_iter().flatten().enumerate() {
+        for part in ["gives", "fails"] {
+            leaves(&call[part], &format!("/calls/{at}/{part}"), &mut found);
+        }
+        for (list, part) in [
+            ("http", "request"),
+            ("processes", "argv"),
+            ("processes", "time_out_ms"),
+        ] {
+            for (each, item) in call[list].as_array().into_iter().flatten().enumerate() {
+                let place = format!("/calls/{at}/{list}/{each}/{part}");
+                leaves(&item[part], &place, &mut found);
+            }
+        }
+    }
+    found.retain(|place| !place.contains("/never_says/"));
+    found
+}
+
+fn leaves(value: &Value, place: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Null => {}
+        Value::Object(members) => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                leaves(member, &format!("{place}/{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                leaves(item, &format!("{place}/{index}"), found);
+            }
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => found.push(place.to_owned()),
+    }
+}
+
+fn spoil(leaf: &mut Value) {
+    *leaf = match leaf {
+        Value::String(text) => format!("{text}~").into(),
+        Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
+        other => panic!("{other} is no expectation"),
+    };
+}
+
 async fn run(folder: &Path) -> Result<(), String> {
-    let case: SourceCase = read(&folder.join("case.json"));
+    run_as(read(&folder.join("case.json")), folder).await
+}
+
+async fn run_as(case: Value, folder: &Path) -> Result<(), String> {
+    let case: SourceCase = serde_json::from_value(case).map_err(|error| error.to_string())?;
     let title = case.about.title.clone();
     let played = play(case, folder).await;
     played.map_err(|failure| format!("{title:?}: {failure}"))
