@@ -17,7 +17,7 @@ use super::case::{About, folder, folders_in, read};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
-    section: String,
+    number: String,
     title: String,
     /// Ids and what they say, in order.
     vectors: Vec<(String, String)>,
@@ -216,13 +216,13 @@ fn table() -> String {
     let mut rows = String::new();
     let mut counts = String::new();
     for Section {
-        section,
+        number,
         title,
         vectors,
     } in sections()
     {
         let mut count = [0_usize; 3];
-        write!(rows, "\n## {section} {title}\n\n| id | what it says | where | ours differs |\n|---|---|---|---|\n").unwrap();
+        write!(rows, "\n## {number} {title}\n\n| id | what it says | where | ours differs |\n|---|---|---|---|\n").unwrap();
         let all = vectors.len();
         for (id, says) in vectors {
             let none = Place::default();
@@ -243,7 +243,7 @@ fn table() -> String {
         let [proved, differ, not] = count;
         writeln!(
             counts,
-            "| {section} | {title} | {all} | {proved} | {differ} | {not} |"
+            "| {number} | {title} | {all} | {proved} | {differ} | {not} |"
         )
         .unwrap();
     }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rrsa::credentials::{Client, Credentials, CredentialsError};
-
 use serde_json::Value;
 
 use super::case::{Call, Failure, Given, SIGNING, SourceCase, folder, folders_in, read};
