@@ -130,7 +130,7 @@ pub(crate) struct ExpectedRequest {
 
 /// What comes back.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case", untagged)]
+#[serde(untagged)]
 pub(crate) enum Answer {
     Json(JsonAnswer),
     Text(TextAnswer),
