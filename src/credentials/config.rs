@@ -285,7 +285,9 @@ impl Config {
     fn static_ak(&self, world: &World) -> Result<StaticAk, CredentialsError> {
         match (&self.access_key_id, &self.access_key_secret) {
             (None, None) => StaticAk::from_env(world),
-            (id, secret) => StaticAk::new(text(id), secret_text(secret)),
+            (id, secret) => {
+                StaticAk::new(id.clone().unwrap_or_default(), or_empty(secret.as_ref()))
+            }
         }
     }
 
@@ -294,7 +296,11 @@ impl Config {
         match (&self.access_key_id, secrets) {
             (None, (None, None)) => StaticSts::from_env(world),
             (id, (secret, token)) => {
-                let keys = StaticSts::new(text(id), secret_text(secret), secret_text(token))?;
+                let keys = StaticSts::new(
+                    id.clone().unwrap_or_default(),
+                    or_empty(secret.as_ref()),
+                    or_empty(token.as_ref()),
+                )?;
                 Ok(match self.expiration {
                     Some(end) => keys.until(end, Arc::clone(&world.clock)),
                     None => keys,
@@ -332,10 +338,6 @@ impl Config {
     }
 }
 
-fn text(given: &Option<String>) -> String {
-    given.clone().unwrap_or_default()
-}
-
-fn secret_text(given: &Option<SecretText>) -> SecretText {
-    given.clone().unwrap_or_else(|| String::new().into())
+fn or_empty(given: Option<&SecretText>) -> SecretText {
+    given.cloned().unwrap_or_else(|| String::new().into())
 }

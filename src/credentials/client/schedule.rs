@@ -29,8 +29,8 @@ pub(super) struct Spans {
 pub(super) fn spans(life: Duration, random: &dyn Random) -> Spans {
     let margin = LONGEST_MARGIN.min(life / 4);
     Spans {
-        renew_after: life - margin - part_of(margin / 5, random),
-        serve_for: life - LAST_MOMENT.min(life / 20),
+        renew_after: life.saturating_sub(margin + part_of(margin / 5, random)),
+        serve_for: life.saturating_sub(LAST_MOMENT.min(life / 20)),
     }
 }
 
