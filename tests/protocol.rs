@@ -6,12 +6,12 @@
 
 #[path = "protocol/assume_role.rs"]
 mod assume_role;
-#[path = "protocol/client.rs"]
-mod client;
 #[path = "protocol/chain.rs"]
 mod chain;
 #[path = "protocol/chained.rs"]
 mod chained;
+#[path = "protocol/client.rs"]
+mod client;
 #[path = "protocol/credentials_uri.rs"]
 mod credentials_uri;
 #[path = "protocol/hostile.rs"]
