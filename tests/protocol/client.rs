@@ -35,7 +35,7 @@ fn rig() -> Rig {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         ..house.world()
     };
-    let provider = OidcRoleArn::from_env(&world).unwrap();
+    let provider = OidcRoleArn::from_env(&world).expect("the environment is complete");
     Rig {
         client: Client::new(Arc::new(provider), &world),
         house,
@@ -45,7 +45,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn pass(&self, time: Duration) {
-        let seconds = i64::try_from(time.as_secs()).unwrap();
+        let seconds = i64::try_from(time.as_secs()).expect("a short time");
         self.clock.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
@@ -64,7 +64,7 @@ impl Rig {
 
     async fn id(&self) -> String {
         let answer = tokio::time::timeout(PATIENCE, self.client.credentials()).await;
-        let current = answer.unwrap().unwrap();
+        let current = answer.expect("in time").expect("credentials");
         self.house.session_of(&current);
         current.access_key_id().to_owned()
     }
@@ -82,7 +82,8 @@ impl Rig {
             .collect();
         let mut answers = Vec::with_capacity(tasks.len());
         for task in tasks {
-            answers.push(tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap());
+            let answer = tokio::time::timeout(PATIENCE, task).await;
+            answers.push(answer.expect("in time").expect("no panic"));
         }
         answers
     }
