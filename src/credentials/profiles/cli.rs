@@ -161,7 +161,7 @@ impl CliFile {
         if self.profiles().is_empty() {
             return Err(CliFileError::NoProfiles);
         }
-        text(&self.current).ok_or(CliFileError::NoCurrent)
+        text(self.current.as_ref()).ok_or(CliFileError::NoCurrent)
     }
 
     /// This profile with its sources.
@@ -199,13 +199,13 @@ impl CliEntry {
     /// Only one mode looks at `source_profile`; others may have kept one from before.
     fn source(&self) -> Option<&str> {
         match self.mode() {
-            Ok(Mode::ChainableRamRoleArn) => text(&self.source_profile),
+            Ok(Mode::ChainableRamRoleArn) => text(self.source_profile.as_ref()),
             _ => None,
         }
     }
 
     pub(super) fn mode(&self) -> Result<Mode, ProfileMistake> {
-        let mode = text(&self.mode).ok_or(ProfileMistake::Missing {
+        let mode = text(self.mode.as_ref()).ok_or(ProfileMistake::Missing {
             kind: "a profile of the CLI",
             key: "mode",
         })?;
@@ -220,8 +220,8 @@ impl CliEntry {
     }
 }
 
-fn text(given: &Option<String>) -> Option<&str> {
-    given.as_deref().filter(|text| !text.is_empty())
+fn text(given: Option<&String>) -> Option<&str> {
+    given.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -29,22 +29,27 @@ pub(super) fn cli_config(entry: &CliEntry) -> Result<CliConfig, ProfileMistake> 
     let config = match mode {
         Mode::Ak => of.keys(Kind::AccessKey)?,
         Mode::StsToken => Config {
-            security_token: Some(of.secret("sts_token", &entry.sts_token)?),
+            security_token: Some(of.secret("sts_token", entry.sts_token.as_ref())?),
             ..of.keys(Kind::Sts)?
         },
         Mode::RamRoleArn => Config {
-            security_token: secret(&entry.sts_token),
+            security_token: secret(entry.sts_token.as_ref()),
             ..of.role(of.keys(Kind::RamRoleArn)?)?
         },
         Mode::EcsRamRole => instance_role(entry),
         Mode::RamRoleArnWithRoleName => of.role(config(Kind::RamRoleArn))?,
         Mode::ChainableRamRoleArn => {
-            of.text("source_profile", &entry.source_profile)?;
+            of.text("source_profile", entry.source_profile.as_ref())?;
             of.role(config(Kind::RamRoleArn))?
         }
         Mode::Oidc => Config {
-            oidc_provider_arn: Some(of.text("oidc_provider_arn", &entry.oidc_provider_arn)?),
-            oidc_token_file_path: Some(of.text("oidc_token_file", &entry.oidc_token_file)?.into()),
+            oidc_provider_arn: Some(
+                of.text("oidc_provider_arn", entry.oidc_provider_arn.as_ref())?,
+            ),
+            oidc_token_file_path: Some(
+                of.text("oidc_token_file", entry.oidc_token_file.as_ref())?
+                    .into(),
+            ),
             ..of.role(config(Kind::OidcRoleArn))?
         },
         Mode::CloudSso => Config {
@@ -56,15 +61,15 @@ pub(super) fn cli_config(entry: &CliEntry) -> Result<CliConfig, ProfileMistake> 
             ..config(Kind::OAuth)
         },
         Mode::External => Config {
-            process_command: Some(of.secret("process_command", &entry.process_command)?),
+            process_command: Some(of.secret("process_command", entry.process_command.as_ref())?),
             ..config(Kind::External)
         },
         Mode::CredentialsUri => Config {
-            credentials_uri: Some(of.secret("credentials_uri", &entry.credentials_uri)?),
+            credentials_uri: Some(of.secret("credentials_uri", entry.credentials_uri.as_ref())?),
             ..config(Kind::CredentialsUri)
         },
         Mode::BearerToken => Config {
-            bearer_token: Some(of.secret("bearer_token", &entry.bearer_token)?),
+            bearer_token: Some(of.secret("bearer_token", entry.bearer_token.as_ref())?),
             ..config(Kind::Bearer)
         },
     };
@@ -83,21 +88,21 @@ impl Required<'_> {
         ProfileMistake::Missing { kind, key }
     }
 
-    fn text(&self, key: &'static str, given: &Option<String>) -> Result<String, ProfileMistake> {
+    fn text(&self, key: &'static str, given: Option<&String>) -> Result<String, ProfileMistake> {
         text(given).ok_or_else(|| self.missing(key))
     }
 
     fn secret(
         &self,
         key: &'static str,
-        given: &Option<SecretText>,
+        given: Option<&SecretText>,
     ) -> Result<SecretText, ProfileMistake> {
         secret(given).ok_or_else(|| self.missing(key))
     }
 
     fn keys(&self, kind: Kind) -> Result<Config, ProfileMistake> {
-        let id = self.text("access_key_id", &self.entry.access_key_id)?;
-        let secret = self.secret("access_key_secret", &self.entry.access_key_secret)?;
+        let id = self.text("access_key_id", self.entry.access_key_id.as_ref())?;
+        let secret = self.secret("access_key_secret", self.entry.access_key_secret.as_ref())?;
         Ok(Config {
             access_key_id: Some(id),
             access_key_secret: Some(secret),
@@ -109,14 +114,14 @@ impl Required<'_> {
     fn role(&self, config: Config) -> Result<Config, ProfileMistake> {
         let entry = self.entry;
         Ok(Config {
-            role_arn: Some(self.text("ram_role_arn", &entry.ram_role_arn)?),
-            role_session_name: text(&entry.ram_session_name),
+            role_arn: Some(self.text("ram_role_arn", entry.ram_role_arn.as_ref())?),
+            role_session_name: text(entry.ram_session_name.as_ref()),
             role_session_expiration: Duration::from_secs(entry.expired_seconds.unwrap_or(0)),
-            policy: text(&entry.policy),
-            external_id: text(&entry.external_id),
+            policy: text(entry.policy.as_ref()),
+            external_id: text(entry.external_id.as_ref()),
             sts: StsHost {
-                endpoint: text(&entry.sts_endpoint).map(|url| host(&url).to_owned()),
-                region: text(&entry.sts_region),
+                endpoint: text(entry.sts_endpoint.as_ref()).map(|url| host(&url).to_owned()),
+                region: text(entry.sts_region.as_ref()),
                 vpc: entry.enable_vpc,
             },
             ..config
@@ -125,23 +130,29 @@ impl Required<'_> {
 
     fn cloud_sso(&self) -> Result<CloudSsoConfig, ProfileMistake> {
         let entry = self.entry;
-        let url = self.text("cloud_sso_sign_in_url", &entry.cloud_sso_sign_in_url)?;
-        let account = self.text("cloud_sso_account_id", &entry.cloud_sso_account_id)?;
-        let access = self.text("cloud_sso_access_config", &entry.cloud_sso_access_config)?;
+        let url = self.text(
+            "cloud_sso_sign_in_url",
+            entry.cloud_sso_sign_in_url.as_ref(),
+        )?;
+        let account = self.text("cloud_sso_account_id", entry.cloud_sso_account_id.as_ref())?;
+        let access = self.text(
+            "cloud_sso_access_config",
+            entry.cloud_sso_access_config.as_ref(),
+        )?;
         let end = time(entry.cloud_sso_access_token_expire)
             .ok_or_else(|| self.missing("cloud_sso_access_token_expire"))?;
         Ok(CloudSsoConfig {
             sign_in_url: Some(url),
             account_id: Some(account),
             access_configuration_id: Some(access),
-            access_token: Some(self.secret("access_token", &entry.access_token)?),
+            access_token: Some(self.secret("access_token", entry.access_token.as_ref())?),
             access_token_expiration: Some(end),
         })
     }
 
     fn oauth(&self) -> Result<OAuthConfig, ProfileMistake> {
         let entry = self.entry;
-        let site = self.text("oauth_site_type", &entry.oauth_site_type)?;
+        let site = self.text("oauth_site_type", entry.oauth_site_type.as_ref())?;
         let site = match site.to_ascii_uppercase().as_str() {
             "CN" => OAuthSite::China,
             "INTL" => OAuthSite::International,
@@ -154,9 +165,9 @@ impl Required<'_> {
         };
         Ok(OAuthConfig {
             site,
-            access_token: secret(&entry.oauth_access_token),
+            access_token: secret(entry.oauth_access_token.as_ref()),
             access_token_expiration: time(entry.oauth_access_token_expire),
-            refresh_token: secret(&entry.oauth_refresh_token),
+            refresh_token: secret(entry.oauth_refresh_token.as_ref()),
             issued: issued(entry),
         })
     }
@@ -171,15 +182,22 @@ fn config(kind: Kind) -> Config {
 
 fn instance_role(entry: &CliEntry) -> Config {
     Config {
-        role_name: text(&entry.ram_role_name),
+        role_name: text(entry.ram_role_name.as_ref()),
         ..config(Kind::EcsRamRole)
     }
 }
 
 /// What the CLI got for a login and wrote down, if it is there as a whole.
 fn issued(entry: &CliEntry) -> Option<Credentials> {
-    let (id, token) = (text(&entry.access_key_id)?, secret(&entry.sts_token)?);
-    let keys = Credentials::new(id, secret(&entry.access_key_secret)?, Kind::OAuth.as_str());
+    let (id, token) = (
+        text(entry.access_key_id.as_ref())?,
+        secret(entry.sts_token.as_ref())?,
+    );
+    let keys = Credentials::new(
+        id,
+        secret(entry.access_key_secret.as_ref())?,
+        Kind::OAuth.as_str(),
+    );
     let end = time(entry.sts_expiration)?;
     Some(keys.with_security_token(token).with_expiration(end))
 }
@@ -192,12 +210,12 @@ fn host(endpoint: &str) -> &str {
     host.strip_suffix('/').unwrap_or(host)
 }
 
-fn text(given: &Option<String>) -> Option<String> {
-    given.clone().filter(|text| !text.is_empty())
+fn text(given: Option<&String>) -> Option<String> {
+    given.filter(|text| !text.is_empty()).cloned()
 }
 
-fn secret(given: &Option<SecretText>) -> Option<SecretText> {
-    given.clone().filter(|text| !text.is_empty())
+fn secret(given: Option<&SecretText>) -> Option<SecretText> {
+    given.filter(|text| !text.is_empty()).cloned()
 }
 
 fn time(seconds: Option<i64>) -> Option<DateTime<Utc>> {

@@ -51,7 +51,9 @@ impl fmt::Debug for Section {
 /// The sections of a file by name.
 pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<String, Section>, IniError> {
     let text = std::str::from_utf8(content).map_err(|error| IniError {
-        line: 1 + newlines(&content[..error.valid_up_to()]),
+        line: content[..error.valid_up_to()]
+            .split(|byte| *byte == b'\n')
+            .count(),
         mistake: IniMistake::NotUtf8,
     })?;
     let mut reader = Reader::default();
@@ -64,10 +66,6 @@ pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<String, Section>, IniErro
         })?;
     }
     Ok(reader.finish())
-}
-
-fn newlines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[derive(Default)]
