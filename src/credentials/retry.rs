@@ -81,3 +81,63 @@ pub(super) fn part_of(longest: Duration, random: &dyn Random) -> Duration {
     let [byte, ..] = random.bytes().unwrap_or([u8::MAX; 16]);
     longest / 2 + longest / 2 * u32::from(byte) / u32::from(u8::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn broken() -> HttpError {
+        HttpError::Broken {
+            host: "h".to_owned(),
+            cause: "reset".to_owned(),
+        }
+    }
+
+    fn late() -> HttpError {
+        HttpError::TimedOut {
+            host: "h".to_owned(),
+            limit: AFTER_THROTTLE,
+        }
+    }
+
+    fn of_sts(status: u16) -> CredentialsError {
+        let error = sts::Error::Malformed {
+            host: "h".to_owned(),
+            status: StatusCode::from_u16(status).unwrap(),
+            problem: String::new(),
+        };
+        CredentialsError::of_sts("p", error)
+    }
+
+    fn of_service(status: u16) -> CredentialsError {
+        let error = ExchangeError::Failed {
+            origin: "https://h".to_owned(),
+            status: StatusCode::from_u16(status).unwrap(),
+            code: None,
+            request_id: None,
+            remedy: None,
+        };
+        CredentialsError::of_exchange("p", error)
+    }
+
+    #[rstest]
+    #[case::sts_reset(CredentialsError::of_sts("p", broken().into()), Some(AFTER_RESET))]
+    #[case::sts_late(CredentialsError::of_sts("p", late().into()), None)]
+    #[case::sts_page(of_sts(200), None)]
+    #[case::sts_gateway(of_sts(502), Some(AFTER_FAILURE))]
+    #[case::sts_throttled_by_a_gateway(of_sts(429), Some(AFTER_THROTTLE))]
+    #[case::reset(CredentialsError::of_exchange("p", broken().into()), Some(AFTER_RESET))]
+    #[case::late(CredentialsError::of_exchange("p", late().into()), None)]
+    #[case::throttled(of_service(429), Some(AFTER_THROTTLE))]
+    #[case::failure(of_service(500), Some(AFTER_FAILURE))]
+    #[case::failed_with_200(of_service(200), None)]
+    #[case::refused(of_service(403), None)]
+    #[case::misconfigured(CredentialsError::misconfigured("p", late()), None)]
+    fn only_what_may_pass_at_once_is_tried_again(
+        #[case] error: CredentialsError,
+        #[case] expected: Option<Duration>,
+    ) {
+        assert_eq!(longest_wait(&error), expected);
+    }
+}
