@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench lint generate kubernetes
+.PHONY: help demo test bench lint static generate kubernetes
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -14,7 +14,7 @@ demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (unde
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
 
-test: kubernetes lint ## Everything that CI runs
+test: kubernetes lint static ## Everything that CI runs
 	cargo test --locked --no-fail-fast
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
@@ -23,10 +23,13 @@ bench: ## Measure; figures of one run may be compared, those of two machines may
 	cargo bench --locked --no-default-features --bench credentials
 
 lint: ## Formatting, clippy, documentation, and the library without the operator
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features --lib -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+static: ## The library alone in a static program, which is run once
+	tests/musl.sh
 
 generate: ## Write the generated files anew (crds/, docs/cli.md)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new

@@ -158,17 +158,13 @@ fn nested_imports_are_not_used() {
     }
 }
 
-#[test]
-fn the_library_alone_pulls_in_no_kubernetes_server_or_cli_crate() {
+/// The packages that a build for Linux takes in, as `cargo tree` prints them with these arguments,
+/// and how it prints them: `name version`. This package is not among them.
+fn packages(arguments: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--locked",
-            "--no-default-features",
-            "--edges",
-            "normal",
-        ])
-        .args(["--prefix", "none", "--format", "{p}"])
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--format", "{p}"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -178,14 +174,31 @@ fn the_library_alone_pulls_in_no_kubernetes_server_or_cli_crate() {
         String::from_utf8_lossy(&output.stderr)
     );
     let tree = String::from_utf8(output.stdout).unwrap();
-    let names: BTreeSet<_> = tree
+    let packages: BTreeSet<_> = tree
         .lines()
-        .filter_map(|line| line.split(' ').next())
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .filter(|package| !package.is_empty() && !package.starts_with("rrsa "))
         .collect();
     assert!(
-        names.contains("reqwest"),
+        packages
+            .iter()
+            .any(|package| package.starts_with("reqwest ")),
         "the tree could not be read: {tree}"
     );
+    packages
+}
+
+fn names(packages: &BTreeSet<String>) -> BTreeSet<&str> {
+    packages
+        .iter()
+        .filter_map(|package| package.split(' ').next())
+        .collect()
+}
+
+#[test]
+fn the_library_alone_pulls_in_no_kubernetes_server_or_cli_crate() {
+    let packages = packages(&["--no-default-features"]);
+    let names = names(&packages);
     let leaked: Vec<_> = BEHIND_THE_WALL
         .iter()
         .filter(|name| names.contains(**name))
@@ -193,5 +206,31 @@ fn the_library_alone_pulls_in_no_kubernetes_server_or_cli_crate() {
     assert!(
         leaked.is_empty(),
         "{leaked:?} belong to the feature `operator`"
+    );
+}
+
+#[test]
+fn each_dependency_of_the_library_is_justified_and_all_are_counted() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dependencies.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    let justified: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let direct = packages(&["--no-default-features", "--depth", "1"]);
+    assert_eq!(
+        justified,
+        names(&direct),
+        "docs/dependencies.md (left) must say of each direct dependency of the library (right), \
+         and of no other, why it is there"
+    );
+    let count = format!(
+        "The library alone: {} packages. With the operator: {}.",
+        packages(&["--no-default-features"]).len(),
+        packages(&[]).len()
+    );
+    assert!(
+        page.lines().any(|line| line == count),
+        "docs/dependencies.md must have the line {count:?}"
     );
 }

@@ -6,6 +6,12 @@
 
 #[path = "protocol/assume_role.rs"]
 mod assume_role;
+#[path = "protocol/chain.rs"]
+mod chain;
+#[path = "protocol/chained.rs"]
+mod chained;
+#[path = "protocol/client.rs"]
+mod client;
 #[path = "protocol/credentials_uri.rs"]
 mod credentials_uri;
 #[path = "protocol/hostile.rs"]
@@ -22,5 +28,7 @@ mod metadata;
 mod oidc;
 #[path = "protocol/proxy.rs"]
 mod proxy;
+#[path = "protocol/retries.rs"]
+mod retries;
 #[path = "simulators/mod.rs"]
 mod simulators;

@@ -84,24 +84,24 @@ pub(super) fn part_of(longest: Duration, random: &dyn Random) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::sts::Refusal;
+    use crate::world::{NoRandomness, SystemRandom};
     use rstest::rstest;
 
-    fn broken() -> HttpError {
-        HttpError::Broken {
-            host: "h".to_owned(),
-            cause: "reset".to_owned(),
-        }
+    fn refused(status: u16, code: &str) -> CredentialsError {
+        let refusal = Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            code: code.to_owned(),
+            message: String::new(),
+            request_id: String::new(),
+        };
+        CredentialsError::of_sts("p", sts::Error::Refused(refusal))
     }
 
-    fn late() -> HttpError {
-        HttpError::TimedOut {
-            host: "h".to_owned(),
-            limit: AFTER_THROTTLE,
-        }
-    }
-
-    fn of_sts(status: u16) -> CredentialsError {
+    fn malformed(status: u16) -> CredentialsError {
         let error = sts::Error::Malformed {
             host: "h".to_owned(),
             status: StatusCode::from_u16(status).unwrap(),
@@ -110,7 +110,8 @@ mod tests {
         CredentialsError::of_sts("p", error)
     }
 
-    fn of_service(status: u16) -> CredentialsError {
+    /// What another service than STS answered.
+    fn failed(status: u16) -> CredentialsError {
         let error = ExchangeError::Failed {
             origin: "https://h".to_owned(),
             status: StatusCode::from_u16(status).unwrap(),
@@ -121,23 +122,95 @@ mod tests {
         CredentialsError::of_exchange("p", error)
     }
 
+    fn unreachable(error: HttpError) -> CredentialsError {
+        CredentialsError::of_sts("p", error.into())
+    }
+
+    const HOST: String = String::new();
+
     #[rstest]
-    #[case::sts_reset(CredentialsError::of_sts("p", broken().into()), Some(AFTER_RESET))]
-    #[case::sts_late(CredentialsError::of_sts("p", late().into()), None)]
-    #[case::sts_page(of_sts(200), None)]
-    #[case::sts_gateway(of_sts(502), Some(AFTER_FAILURE))]
-    #[case::sts_throttled_by_a_gateway(of_sts(429), Some(AFTER_THROTTLE))]
-    #[case::reset(CredentialsError::of_exchange("p", broken().into()), Some(AFTER_RESET))]
-    #[case::late(CredentialsError::of_exchange("p", late().into()), None)]
-    #[case::throttled(of_service(429), Some(AFTER_THROTTLE))]
-    #[case::failure(of_service(500), Some(AFTER_FAILURE))]
-    #[case::failed_with_200(of_service(200), None)]
-    #[case::refused(of_service(403), None)]
-    #[case::misconfigured(CredentialsError::misconfigured("p", late()), None)]
-    fn only_what_may_pass_at_once_is_tried_again(
+    #[case::throttle(refused(400, "Throttling.User"), Some(1000))]
+    #[case::failure(refused(503, "ServiceUnavailable"), Some(400))]
+    #[case::gateway(malformed(502), Some(400))]
+    #[case::reset(unreachable(HttpError::Broken { host: HOST, cause: HOST }), Some(200))]
+    #[case::clock(refused(400, "InvalidTimeStamp.Expired"), Some(0))]
+    #[case::nonce(refused(400, "SignatureNonceUsed"), Some(0))]
+    #[case::token(refused(401, "AuthenticationFail.OIDCToken.Expired"), Some(0))]
+    #[case::not_trusted(refused(403, "NoPermission"), None)]
+    #[case::unknown(refused(400, "Brand.New"), None)]
+    #[case::page(malformed(200), None)]
+    #[case::redirect(malformed(302), None)]
+    #[case::late(unreachable(HttpError::TimedOut { host: HOST, limit: Duration::ZERO }), None)]
+    #[case::nobody(unreachable(HttpError::Connect { host: HOST, cause: HOST }), None)]
+    #[case::endless(unreachable(HttpError::TooLong { host: HOST, limit: 0 }), None)]
+    #[case::throttled_by_a_gateway(malformed(429), Some(1000))]
+    #[case::other_throttle(failed(429), Some(1000))]
+    #[case::other_failure(failed(500), Some(400))]
+    #[case::other_failure_with_200(failed(200), None)]
+    #[case::other_refusal(failed(403), None)]
+    #[case::other_reset(
+        CredentialsError::of_exchange("p", HttpError::Broken { host: HOST, cause: HOST }.into()),
+        Some(200)
+    )]
+    #[case::not_set_up(CredentialsError::not_configured("p", ""), None)]
+    fn only_what_need_not_come_again_is_waited_for(
         #[case] error: CredentialsError,
-        #[case] expected: Option<Duration>,
+        #[case] longest: Option<u64>,
     ) {
-        assert_eq!(longest_wait(&error), expected);
+        assert_eq!(longest_wait(&error), longest.map(Duration::from_millis));
+    }
+
+    /// Always the same bytes, or none.
+    #[derive(Debug)]
+    struct Always(Option<u8>);
+
+    impl Random for Always {
+        fn bytes(&self) -> Result<[u8; 16], NoRandomness> {
+            self.0.map(|byte| [byte; 16]).ok_or(NoRandomness)
+        }
+    }
+
+    #[rstest]
+    #[case(Some(0), 500)]
+    #[case(Some(51), 600)]
+    #[case(Some(255), 1000)]
+    #[case(None, 1000)]
+    fn a_wait_is_between_half_of_it_and_all_of_it(#[case] byte: Option<u8>, #[case] millis: u64) {
+        let wait = part_of(Duration::from_secs(1), &Always(byte));
+        assert_eq!(wait, Duration::from_millis(millis));
+    }
+
+    /// The answer of as many attempts as are made, and how many those are.
+    async fn tried(answers: &[Result<&str, &str>]) -> (Result<String, CredentialsError>, usize) {
+        let count = AtomicUsize::new(0);
+        let attempt = || async {
+            let answer = answers[count.fetch_add(1, Ordering::SeqCst)];
+            answer.map(str::to_owned).map_err(|code| refused(400, code))
+        };
+        let answer = once_more(&SystemRandom, attempt).await;
+        (answer, count.into_inner())
+    }
+
+    #[tokio::test]
+    async fn there_is_one_more_try_and_the_last_answer_counts() {
+        const SKEW: &str = "InvalidTimeStamp.Expired";
+        let code = |error: &CredentialsError| error.refusal().unwrap().code.clone();
+
+        let (answer, count) = tried(&[Ok("first")]).await;
+        assert_eq!((answer.unwrap().as_str(), count), ("first", 1));
+        let (answer, count) = tried(&[Err(SKEW), Ok("second")]).await;
+        assert_eq!((answer.unwrap().as_str(), count), ("second", 2));
+        let (answer, count) = tried(&[Err(SKEW), Err("NoPermission")]).await;
+        assert_eq!(
+            (code(&answer.unwrap_err()).as_str(), count),
+            ("NoPermission", 2)
+        );
+        let (answer, count) = tried(&[Err(SKEW), Err(SKEW), Ok("third")]).await;
+        assert_eq!((code(&answer.unwrap_err()).as_str(), count), (SKEW, 2));
+        let (answer, count) = tried(&[Err("NoPermission"), Ok("second")]).await;
+        assert_eq!(
+            (code(&answer.unwrap_err()).as_str(), count),
+            ("NoPermission", 1)
+        );
     }
 }

@@ -56,3 +56,65 @@ impl SessionSettings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::test_world::world;
+    use rstest::rstest;
+
+    fn resolved(
+        settings: SessionSettings,
+        variables: &[(&str, &str)],
+    ) -> Result<Session, CredentialsError> {
+        let world = world(variables);
+        let variables = Variables::of("p", world.env.as_ref());
+        settings.resolve("p", variables, world.clock.as_ref())
+    }
+
+    fn named(name: &str) -> SessionSettings {
+        SessionSettings {
+            name: Some(name.to_owned()),
+            ..SessionSettings::default()
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_defaults() {
+        let empty = SessionSettings {
+            policy: Some(String::new()),
+            ..named("")
+        };
+        for settings in [SessionSettings::default(), empty] {
+            let session = resolved(settings, &[]).unwrap();
+            assert_eq!(session.name, "rrsa-1767323045000000");
+            assert_eq!(session.duration, Duration::from_hours(1));
+            assert_eq!(session.policy, None);
+        }
+    }
+
+    #[test]
+    fn a_given_name_wins_over_the_environment() {
+        let variables = [(env::ROLE_SESSION_NAME, "from-env")];
+        assert_eq!(resolved(named("given"), &variables).unwrap().name, "given");
+        assert_eq!(resolved(named(""), &variables).unwrap().name, "from-env");
+    }
+
+    #[rstest]
+    #[case::name(named("a b"))]
+    #[case::short(SessionSettings { duration: Duration::from_secs(899), ..named("me") })]
+    #[case::long(SessionSettings { duration: Duration::from_hours(13), ..named("me") })]
+    #[case::policy(SessionSettings { policy: Some("x".repeat(2049)), ..named("me") })]
+    fn what_sts_would_refuse_is_a_mistake(#[case] settings: SessionSettings) {
+        let error = resolved(settings, &[]).unwrap_err();
+        assert!(matches!(error, CredentialsError::Misconfigured { .. }));
+        assert_eq!(error.provider(), "p");
+    }
+
+    #[test]
+    fn an_illegal_name_of_the_environment_is_a_mistake_too() {
+        let variables = [(env::ROLE_SESSION_NAME, "a/b")];
+        let error = resolved(SessionSettings::default(), &variables).unwrap_err();
+        assert!(matches!(error, CredentialsError::Misconfigured { .. }));
+    }
+}

@@ -23,10 +23,7 @@ pub struct SystemRandom;
 impl Random for SystemRandom {
     fn bytes(&self) -> Result<[u8; 16], NoRandomness> {
         let mut bytes = [0; 16];
-        rustls::crypto::aws_lc_rs::default_provider()
-            .secure_random
-            .fill(&mut bytes)
-            .map_err(|_| NoRandomness)?;
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
         Ok(bytes)
     }
 }

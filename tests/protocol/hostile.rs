@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rrsa::credentials::{CredentialsError, EcsRamRole, OidcRoleArn, Provider as _, StsHost};
-use rrsa::world::HttpOptions;
+use rrsa::world::{HttpOptions, MAX_BODY, MAX_METADATA_BODY};
 use rstest::rstest;
 
-use crate::house::{House, failure, imds_at, story};
+use crate::house::{House, PATIENCE, failure, imds_at, story};
 use crate::simulators::config::SimulatorConfig;
 use crate::simulators::faults::{Effect, Fault};
 use crate::simulators::sts::Sts;
@@ -45,6 +45,7 @@ fn check(error: &CredentialsError, expected: &str) {
 
 #[rstest]
 #[case::slow(Effect::Delay { by: Duration::from_mins(1) }, "no complete answer")]
+#[case::drip(Effect::Drip, "no complete answer")]
 #[case::silent(Effect::Hang, "no complete answer")]
 #[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
 #[case::endless(Effect::Endless, "longer than 262144 bytes")]
@@ -71,21 +72,63 @@ fn check(error: &CredentialsError, expected: &str) {
 #[tokio::test]
 async fn a_broken_sts_is_unavailable(#[case] effect: Effect, #[case] expected: &str) {
     let house = House::start();
-    let is_late = matches!(effect, Effect::Delay { .. } | Effect::Hang);
+    let is_late = matches!(effect, Effect::Delay { .. } | Effect::Drip | Effect::Hang);
     let mut options = house.options();
     if is_late {
         options.total_timeout = Duration::from_millis(800);
     }
-    let provider = OidcRoleArn::from_env(&house.world_with(&options)).unwrap();
-    let fault = Fault::on("AssumeRoleWithOIDC", effect);
-    house.sts.faults().until_cleared(fault);
-    check(&failure(provider.credentials()).await, expected);
-    house.sts.faults().clear();
-    house.oidc().credentials().await.unwrap();
+    for provider in house.ways_to_a_role(&options) {
+        house
+            .sts
+            .faults()
+            .until_cleared(Fault::always(effect.clone()));
+        check(&failure(provider.credentials()).await, expected);
+        house.sts.faults().clear();
+        if !is_late {
+            provider.credentials().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_hung_up_on() {
+    let house = House::start();
+    let endless = || Fault::always(Effect::Endless);
+    house.sts.faults().until_cleared(endless());
+    house.metadata.faults().until_cleared(endless());
+    // What sockets hold on the way; without a cap it would be 300 MB before the time limit.
+    let on_the_way = 4 * 1024 * 1024;
+    let calls = house.sts.calls();
+    for (number, provider) in house
+        .ways_to_a_role(&house.options())
+        .into_iter()
+        .enumerate()
+    {
+        check(&failure(provider.credentials()).await, "longer than");
+        assert_eq!(calls.all().len(), number + 1, "asked once only");
+    }
+    check(&failure(house.ecs().credentials()).await, "longer than");
+    for (faults, cap) in [
+        (house.sts.faults(), 2 * MAX_BODY),
+        // The token, and the role's name without one.
+        (house.metadata.faults(), 2 * MAX_METADATA_BODY),
+    ] {
+        let settled = async {
+            let mut before = 0;
+            while faults.poured() != before {
+                before = faults.poured();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            before
+        };
+        let poured = tokio::time::timeout(PATIENCE, settled).await.unwrap();
+        assert!((1..cap + on_the_way).contains(&poured), "{poured} bytes");
+    }
 }
 
 #[rstest]
 #[case::slow(Effect::Delay { by: Duration::from_mins(1) }, "no complete answer")]
+#[case::drip(Effect::Drip, "no complete answer")]
 #[case::silent(Effect::Hang, "no complete answer")]
 #[case::reset(Effect::Reset, "the exchange with 127.0.0.1")]
 #[case::endless(Effect::Endless, "longer than 65536 bytes")]
@@ -125,11 +168,13 @@ async fn redirects_are_not_followed() {
         let (house, elsewhere) = (House::start(), House::start());
         let to = |location| Fault::always(Effect::Redirect { status, location });
         let sts = format!("https://{}/", elsewhere.sts.host());
-        house.sts.faults().next(1, to(sts));
-        check(
-            &failure(house.oidc().credentials()).await,
-            &format!("HTTP {status}"),
-        );
+        house.sts.faults().until_cleared(to(sts));
+        for provider in house.ways_to_a_role(&house.options()) {
+            check(
+                &failure(provider.credentials()).await,
+                &format!("HTTP {status}"),
+            );
+        }
         let metadata = format!("{}/latest/meta-data/region-id", elsewhere.metadata.url());
         house.metadata.faults().until_cleared(to(metadata));
         check(
@@ -144,10 +189,10 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
     let house = House::start();
-    let world = house.world_with(&HttpOptions::default());
-    let provider = OidcRoleArn::from_env(&world).unwrap();
-    check(&failure(provider.credentials()).await, "no connection to");
-    assert!(house.sts.calls().all().is_empty(), "the token was not sent");
+    for provider in house.ways_to_a_role(&HttpOptions::default()) {
+        check(&failure(provider.credentials()).await, "no connection to");
+    }
+    assert!(house.sts.calls().all().is_empty(), "nothing was sent");
 }
 
 #[tokio::test]
@@ -181,20 +226,4 @@ async fn nobody_there_is_unavailable() {
     let provider = EcsRamRole::with_client(client, None);
     check(&failure(provider.credentials()).await, "no connection to");
     drop(house);
-}
-
-#[tokio::test]
-async fn one_failure_of_sts_is_not_remembered() {
-    let house = House::start();
-    let unavailable = Effect::Error {
-        status: 503,
-        code: "ServiceUnavailable".to_owned(),
-        message: "Try later.".to_owned(),
-    };
-    house.sts.faults().next(1, Fault::always(unavailable));
-    let provider = house.oidc();
-    let error = failure(provider.credentials()).await;
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!(error.refusal().unwrap().code, "ServiceUnavailable");
-    provider.credentials().await.unwrap();
 }

@@ -6,19 +6,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rrsa::contract::env;
-use rrsa::credentials::{Credentials, CredentialsError, EcsRamRole, OidcRoleArn};
+use rrsa::credentials::{
+    Credentials, CredentialsError, EcsRamRole, OidcRoleArn, Provider, RamRoleArn, StaticAk,
+};
 use rrsa::imds;
 use rrsa::sts;
 use rrsa::world::{
-    FixedEnv, HttpClient, HttpOptions, SystemClock, SystemFiles, SystemProcesses, SystemRandom,
-    World,
+    Clock, FixedEnv, HttpClient, HttpOptions, SystemClock, SystemFiles, SystemProcesses,
+    SystemRandom, World,
 };
 use tempfile::TempDir;
 
 use crate::log;
+use crate::simulators::clock;
 use crate::simulators::config::{
-    AccessKey, PrincipalTrust, Provider, Role, SimulatorConfig, Trust,
+    AccessKey, PrincipalTrust, Provider as ProviderConfig, Role, SimulatorConfig, Trust,
 };
 use crate::simulators::issuance::Session;
 use crate::simulators::metadata::{Metadata, MetadataConfig};
@@ -59,12 +63,12 @@ impl House {
         CLUSTER.write_jwks(&jwks_file).expect("a key set");
         let user = "acs:ram::1234567890123456:user/admin";
         let config = SimulatorConfig {
-            providers: vec![Provider {
+            providers: vec![ProviderConfig {
                 arn: PROVIDER.to_owned(),
                 issuer: CLUSTER.url().to_owned(),
                 client_ids: vec!["sts.aliyuncs.com".to_owned()],
                 jwks_file,
-                ..Provider::default()
+                ..ProviderConfig::default()
             }],
             roles: vec![
                 Role::new(
@@ -152,6 +156,18 @@ impl House {
         OidcRoleArn::from_env(&self.world()).expect("the environment is complete")
     }
 
+    /// The provider of a program that has an access key and assumes a role with it.
+    pub(crate) fn ram(&self, world: &World) -> RamRoleArn {
+        RamRoleArn::builder(key()).build(world).expect("a role")
+    }
+
+    /// Both ways to a role through STS.
+    pub(crate) fn ways_to_a_role(&self, options: &HttpOptions) -> [Box<dyn Provider>; 2] {
+        let world = self.world_with(options);
+        let oidc = OidcRoleArn::from_env(&world).expect("the environment is complete");
+        [Box::new(oidc), Box::new(self.ram(&world))]
+    }
+
     /// A client of STS.
     pub(crate) fn sts_client(&self) -> sts::Client {
         sts::Client::new(self.world().http, Arc::new(SystemClock))
@@ -203,6 +219,21 @@ impl Drop for House {
             let line = log::find(&part);
             assert!(line.is_none(), "a secret is in the log: {line:?}…");
         }
+    }
+}
+
+/// The access key of a user who may assume roles.
+pub(crate) fn key() -> Arc<StaticAk> {
+    Arc::new(StaticAk::new(KEY_ID, KEY_SECRET.into()).expect("a key"))
+}
+
+/// The clock of a machine that is off by this much.
+#[derive(Debug)]
+pub(crate) struct OffBy(pub(crate) TimeDelta);
+
+impl Clock for OffBy {
+    fn now(&self) -> DateTime<Utc> {
+        clock::now() + self.0
     }
 }
 

@@ -111,21 +111,6 @@ async fn refusals_carry_code_and_request_id() {
 }
 
 #[tokio::test]
-async fn a_throttled_exchange_is_transient_and_keeps_its_code() {
-    let house = House::start();
-    let throttled = Effect::Error {
-        status: 400,
-        code: "Throttling.User".to_owned(),
-        message: "Request was denied due to user flow control.".to_owned(),
-    };
-    house.sts.faults().next(1, Fault::always(throttled));
-    let error = failure(house.oidc().credentials()).await;
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!(error.refusal().unwrap().code, "Throttling.User");
-    house.oidc().credentials().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_token_that_sts_repeats_is_not_passed_on() {
     let house = House::start();
     let token = token(SUBJECT);

@@ -1,17 +1,25 @@
-//! The way to the metadata service never leads through a proxy. Proxies are named by variables of
-//! the process, so this is tried in a process of its own.
+//! The way to the metadata service never leads through a proxy; that to STS does, where one is
+//! named. The usual ones are named by variables of the process, so these are tried in a process of
+//! their own.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use rrsa::world::{Env as _, Http as _, HttpClient, HttpOptions, Request, SystemEnv};
+use rrsa::credentials::CredentialsError;
+use rrsa::imds;
+use rrsa::world::{
+    Env as _, Http, HttpClient, HttpOptions, Request, Route, SystemClock, SystemEnv, World,
+};
 
-use crate::house::{House, PATIENCE, imds_at};
+use crate::house::{House, PATIENCE, failure, imds_at, story};
+use crate::log;
 
 const SERVICE: &str = "RRSA_TEST_METADATA_SERVICE";
 const CHILD: &str = "proxy::questions_in_a_process_with_a_proxy";
@@ -74,6 +82,146 @@ async fn questions_in_a_process_with_a_proxy() {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = format!("https://{service}/").parse().unwrap();
     client.send(request).await.unwrap_err();
+}
+
+/// The password in the URLs of the proxies below.
+const PASSWORD: &str = "word-of-the-proxy";
+
+/// A proxy that leads where it is asked to, and writes down the heads of the requests.
+struct Tunnel {
+    url: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnel {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = Arc::clone(&seen);
+                // A client that goes away is no matter of the proxy.
+                thread::spawn(move || stream.and_then(|stream| lead(stream, &seen)));
+            }
+        });
+        Self {
+            url: format!("http://user:{PASSWORD}@{address}"),
+            heads,
+        }
+    }
+
+    fn heads(&self) -> Vec<String> {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.clone()
+    }
+}
+
+fn lead(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            break;
+        }
+    }
+    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    seen.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(head);
+    let mut service = TcpStream::connect(target)?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let (mut back, mut to_client) = (service.try_clone()?, client);
+    thread::spawn(move || io::copy(&mut back, &mut to_client));
+    io::copy(&mut reader, &mut service)?;
+    Ok(())
+}
+
+/// Options that name this proxy.
+fn through(house: &House, url: &str) -> HttpOptions {
+    HttpOptions {
+        route: Route::Proxy(url.into()),
+        ..house.options()
+    }
+}
+
+#[tokio::test]
+async fn sts_is_asked_through_the_proxy_that_is_named() {
+    let house = House::start();
+    let tunnel = Tunnel::start();
+    let options = through(&house, &tunnel.url);
+    for provider in house.ways_to_a_role(&options) {
+        house.session_of(&provider.credentials().await.unwrap());
+    }
+    let heads = tunnel.heads();
+    let connect = format!("CONNECT {} ", house.sts.host());
+    let key = BASE64_STANDARD.encode(format!("user:{PASSWORD}"));
+    assert!(!heads.is_empty());
+    for head in heads {
+        assert!(head.starts_with(&connect), "{head}");
+        assert!(head.contains(&key), "{head}");
+    }
+    for secret in [PASSWORD, &key] {
+        let line = log::find(secret);
+        assert!(
+            line.is_none(),
+            "the proxy's password is in the log: {line:?}…"
+        );
+    }
+}
+
+#[tokio::test]
+async fn neither_metadata_nor_plain_http_goes_through_the_proxy_that_is_named() {
+    let house = House::start();
+    let tunnel = Tunnel::start();
+    let world = World::system_with(&through(&house, &tunnel.url)).unwrap();
+    let client = imds::Client::at(
+        house.metadata.address(),
+        world.metadata,
+        Arc::new(SystemClock),
+    );
+    assert_eq!(client.region_id().await.unwrap(), "cn-hangzhou");
+    let mut request = Request::new(Bytes::new());
+    let uri = format!("{}/latest/meta-data/region-id", house.metadata.url());
+    *request.uri_mut() = uri.parse().unwrap();
+    let answer = world.direct.send(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(tunnel.heads(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_help_is_unavailable() {
+    let house = House::start();
+    let (refusing, seen) = proxy();
+    let nobody = "http://127.0.0.1:1".to_owned();
+    for url in [refusing, nobody] {
+        let url = url.replace("//", &format!("//user:{PASSWORD}@"));
+        for provider in house.ways_to_a_role(&through(&house, &url)) {
+            let error = failure(provider.credentials()).await;
+            assert!(
+                matches!(error, CredentialsError::Unavailable { .. }),
+                "{error:?}"
+            );
+            assert!(!story(&error).contains(PASSWORD));
+        }
+    }
+    assert!(seen.load(Ordering::SeqCst) > 0);
+    assert!(
+        house.sts.calls().all().is_empty(),
+        "not asked past the proxy"
+    );
+    assert!(log::find(PASSWORD).is_none());
+}
+
+#[test]
+fn a_proxy_that_is_no_url_is_not_repeated() {
+    let options = HttpOptions {
+        route: Route::Proxy(format!("http://user:{PASSWORD}@[::").into()),
+        ..HttpOptions::default()
+    };
+    let error = HttpClient::new(&options).unwrap_err();
+    assert!(!story(&error).contains(PASSWORD), "{error}");
 }
 
 #[tokio::test]

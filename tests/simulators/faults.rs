@@ -1,6 +1,7 @@
 //! Faults on demand: what a client must survive when the service or the way to it is ill.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::live::locked;
 
 /// Size of one piece of an endless body.
 const PIECE: usize = 16 * 1024;
+/// The pause before each byte of a dripping body.
+const DRIP: Duration = Duration::from_millis(20);
 
 /// Name of the header with the request id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-acs-request-id");
@@ -55,6 +58,8 @@ pub(crate) enum Effect {
     Truncated,
     /// Status 200 and a body that never ends.
     Endless,
+    /// The genuine answer, byte by byte with pauses: a time limit on each read never strikes.
+    Drip,
     /// A redirect.
     Redirect {
         /// 301, 302, 307 or 308.
@@ -98,6 +103,7 @@ impl Effect {
             Self::Status { status } => Some((*status, "Fault.Status".to_owned())),
             Self::Raw { status, .. } => Some((*status, "Fault.Raw".to_owned())),
             Self::Delay { .. }
+            | Self::Drip
             | Self::Truncated
             | Self::MissingField { .. }
             | Self::ExpirationInPast => None,
@@ -161,12 +167,15 @@ struct Queued {
 /// The faults that a test has asked for; clones are handles to the same queue. The first one that
 /// is for a request takes it; the standing ones of the configuration come last.
 #[derive(Clone, Default)]
-pub(crate) struct Faults(Arc<Mutex<Vec<Queued>>>);
+pub(crate) struct Faults {
+    queue: Arc<Mutex<Vec<Queued>>>,
+    poured: Arc<AtomicUsize>,
+}
 
 impl Faults {
     /// For the next `n` requests that it is for.
     pub(crate) fn next(&self, n: u32, fault: Fault) {
-        locked(&self.0).push(Queued {
+        locked(&self.queue).push(Queued {
             fault,
             left: Some(n),
         });
@@ -174,12 +183,12 @@ impl Faults {
 
     /// Until [`clear`](Self::clear).
     pub(crate) fn until_cleared(&self, fault: Fault) {
-        locked(&self.0).push(Queued { fault, left: None });
+        locked(&self.queue).push(Queued { fault, left: None });
     }
 
     /// Ends all faults of the queue.
     pub(crate) fn clear(&self) {
-        locked(&self.0).clear();
+        locked(&self.queue).clear();
     }
 
     /// The effect for this request; uses up one turn of a counted fault.
@@ -189,7 +198,7 @@ impl Faults {
         role: Option<&str>,
         standing: &[Fault],
     ) -> Option<Effect> {
-        let mut queue = locked(&self.0);
+        let mut queue = locked(&self.queue);
         queue.retain(|queued| queued.left != Some(0));
         if let Some(queued) = queue
             .iter_mut()
@@ -200,6 +209,11 @@ impl Faults {
         }
         let stands = standing.iter().find(|fault| fault.is_for(action, role))?;
         Some(stands.effect.clone())
+    }
+
+    /// How many bytes of endless bodies the connections have taken so far.
+    pub(crate) fn poured(&self) -> usize {
+        self.poured.load(Ordering::Relaxed)
     }
 }
 
@@ -244,6 +258,7 @@ impl Answer {
 /// Sends the genuine answer, or what `effect` makes of it. For an effect that takes its place,
 /// `answer` is the service's own error when the effect is [`Effect::Error`], and unused otherwise.
 pub(crate) async fn send(
+    faults: &Faults,
     answer: Answer,
     effect: Option<Effect>,
     connection: &Connection,
@@ -261,7 +276,8 @@ pub(crate) async fn send(
             Response::new(Body::empty())
         }
         Some(Effect::Html) => page(StatusCode::OK).whole(),
-        Some(Effect::Endless) => endless(),
+        Some(Effect::Endless) => endless(Arc::clone(&faults.poured)),
+        Some(Effect::Drip) => dripping(answer),
         Some(Effect::Redirect { status, location }) => {
             let mut response = page(status_of(status)).whole();
             if let Ok(location) = HeaderValue::from_str(&location) {
@@ -321,13 +337,25 @@ fn page(status: StatusCode) -> Answer {
     }
 }
 
-fn endless() -> Response {
+fn dripping(answer: Answer) -> Response {
+    let bytes = Bytes::from(answer.body.clone());
+    let body = stream::unfold(bytes, async |mut rest| {
+        tokio::time::sleep(DRIP).await;
+        (!rest.is_empty()).then(|| (Ok::<_, Infallible>(rest.split_to(1)), rest))
+    });
+    let mut response = answer.whole();
+    *response.body_mut() = Body::from_stream(body);
+    response
+}
+
+fn endless(poured: Arc<AtomicUsize>) -> Response {
     let piece = Bytes::from(vec![b' '; PIECE]);
     let start = Bytes::from_static(br#"{"RequestId":""#);
-    let body = stream::unfold((start, piece), async |(now, piece)| {
+    let body = stream::unfold((start, piece, poured), async |(now, piece, poured)| {
         // Slow enough not to keep a core busy, fast enough to reach any cap within a second.
         tokio::time::sleep(Duration::from_micros(500)).await;
-        Some((Ok::<_, Infallible>(now), (piece.clone(), piece)))
+        poured.fetch_add(now.len(), Ordering::Relaxed);
+        Some((Ok::<_, Infallible>(now), (piece.clone(), piece, poured)))
     });
     let mut response = Response::new(Body::from_stream(body));
     let json = HeaderValue::from_static("application/json");

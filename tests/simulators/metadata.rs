@@ -243,7 +243,7 @@ async fn serve(
         outcome,
         request_id: random::request_id(),
     });
-    faults::send(answer, effect, &connection).await
+    faults::send(&shared.faults, answer, effect, &connection).await
 }
 
 fn for_log(parts: &Parts) -> BTreeMap<String, String> {

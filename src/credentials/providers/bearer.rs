@@ -43,3 +43,34 @@ impl Provider for Bearer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_given_out_without_keys() {
+        let provider = Bearer::new("the-bearer-token".into()).unwrap();
+        let credentials = provider.credentials().await.unwrap();
+        let token = credentials.bearer_token().unwrap();
+        assert_eq!(token.expose(), "the-bearer-token");
+        assert_eq!(credentials.access_key_id(), "");
+        assert!(credentials.access_key_secret().is_empty());
+        assert_eq!(credentials.security_token(), None);
+        assert_eq!(credentials.expiration(), None);
+        assert_eq!(
+            (credentials.provider_name(), provider.name()),
+            ("bearer", "bearer")
+        );
+        assert!(provider.is_fixed());
+        for shown in [format!("{provider:?}"), format!("{credentials:?}")] {
+            assert!(!shown.contains("the-bearer-token"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_is_a_mistake() {
+        let error = Bearer::new("".into()).unwrap_err();
+        assert!(matches!(error, CredentialsError::Misconfigured { .. }));
+    }
+}

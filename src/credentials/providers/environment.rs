@@ -35,12 +35,31 @@ impl Environment {
     async fn read(&self) -> Result<Credentials, CredentialsError> {
         let world = self.0.as_ref();
         let token = Variables::of(NAME, world.env.as_ref()).text(env::SECURITY_TOKEN)?;
-        let keys = if token.is_some() {
-            StaticSts::from_env(world)?.credentials().await?
-        } else {
-            StaticAk::from_env(world)?.credentials().await?
+        let keys = async {
+            if token.is_some() {
+                StaticSts::from_env(world)?.credentials().await
+            } else {
+                StaticAk::from_env(world)?.credentials().await
+            }
         };
-        Ok(keys.named(NAME))
+        match keys.await {
+            Ok(keys) => Ok(keys.named(NAME)),
+            Err(error) => Err(of_this_source(error)),
+        }
+    }
+}
+
+/// Keys are read as the static providers read them, but the mistakes are those of this source.
+fn of_this_source(error: CredentialsError) -> CredentialsError {
+    let provider = NAME.into();
+    match error {
+        CredentialsError::NotConfigured { hint, .. } => {
+            CredentialsError::NotConfigured { provider, hint }
+        }
+        CredentialsError::Misconfigured { source, .. } => {
+            CredentialsError::Misconfigured { provider, source }
+        }
+        other => other,
     }
 }
 
@@ -51,5 +70,98 @@ impl Provider for Environment {
 
     fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
         Box::pin(self.read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::credentials::test_world::{cause, world};
+    use crate::world::{Env, NotUnicode};
+    use rstest::rstest;
+
+    const ID: (&str, &str) = (env::ACCESS_KEY_ID, "akid");
+    const SECRET: (&str, &str) = (env::ACCESS_KEY_SECRET, "aksecret");
+    const TOKEN: (&str, &str) = (env::SECURITY_TOKEN, "ststoken");
+
+    async fn given(variables: &[(&str, &str)]) -> Result<Credentials, CredentialsError> {
+        let provider = Environment::new(&world(variables));
+        assert_eq!(provider.name(), "env");
+        provider.credentials().await
+    }
+
+    #[tokio::test]
+    async fn keys_are_given_out_under_the_name_of_this_source() {
+        let credentials = given(&[ID, SECRET]).await.unwrap();
+        assert_eq!(credentials.access_key_id(), "akid");
+        assert_eq!(credentials.security_token(), None);
+        assert_eq!(credentials.provider_name(), "env");
+        let credentials = given(&[ID, SECRET, TOKEN]).await.unwrap();
+        assert_eq!(credentials.security_token().unwrap().expose(), "ststoken");
+        assert_eq!(credentials.provider_name(), "env");
+    }
+
+    #[rstest]
+    #[case(&[ID])]
+    #[case(&[SECRET])]
+    #[case(&[TOKEN])]
+    #[case(&[ID, TOKEN])]
+    #[case(&[ID, (env::ACCESS_KEY_SECRET, ""), TOKEN])]
+    #[tokio::test]
+    async fn half_a_set_is_a_mistake_of_this_source(#[case] variables: &[(&str, &str)]) {
+        let error = given(variables).await.unwrap_err();
+        assert!(
+            matches!(error, CredentialsError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.provider(), "env");
+    }
+
+    #[tokio::test]
+    async fn nothing_set_means_not_configured() {
+        let error = given(&[]).await.unwrap_err();
+        assert!(matches!(error, CredentialsError::NotConfigured { .. }));
+        assert_eq!(
+            error.to_string(),
+            "env is not configured: set ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET"
+        );
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_over_are_a_mistake_of_this_source() {
+        let end = (env::CREDENTIALS_EXPIRATION, "2026-01-02T03:04:05Z");
+        let error = given(&[ID, SECRET, TOKEN, end]).await.unwrap_err();
+        assert_eq!(error.provider(), "env");
+        assert!(cause(&error).starts_with("the credentials ended"));
+    }
+
+    /// An environment that changes.
+    #[derive(Debug, Default)]
+    struct Changing(Mutex<BTreeMap<String, String>>);
+
+    impl Env for Changing {
+        fn var(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+            Ok(self.0.lock().unwrap().get(name).cloned())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_read_at_each_call() {
+        let variables = Arc::new(Changing::default());
+        let mut world = world(&[]);
+        world.env = Arc::clone(&variables) as Arc<dyn Env>;
+        let provider = Environment::new(&world);
+        assert!(!provider.is_fixed());
+        for id in ["first", "second"] {
+            let mut variables = variables.0.lock().unwrap();
+            variables.insert(ID.0.to_owned(), id.to_owned());
+            variables.insert(SECRET.0.to_owned(), SECRET.1.to_owned());
+            drop(variables);
+            let credentials = provider.credentials().await.unwrap();
+            assert_eq!(credentials.access_key_id(), id);
+        }
     }
 }

@@ -197,3 +197,160 @@ impl Provider for RamRoleArn {
         Box::pin(self.assume())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::providers::{Bearer, StaticAk, StaticSts};
+    use crate::credentials::test_world::{cause, world};
+    use rstest::rstest;
+
+    const ROLE: &str = "acs:ram::1234567890123456:role/app";
+
+    fn key() -> Arc<StaticAk> {
+        Arc::new(StaticAk::new("akid", "aksecret".into()).unwrap())
+    }
+
+    fn builder() -> RamRoleArnBuilder {
+        RamRoleArn::builder(key()).role_arn(ROLE)
+    }
+
+    fn misconfigured(error: &CredentialsError) -> String {
+        assert!(
+            matches!(error, CredentialsError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.provider(), "ram_role_arn");
+        cause(error)
+    }
+
+    #[test]
+    fn ram_2_a_role_is_required_and_may_come_from_the_environment() {
+        for role in [None, Some("")] {
+            let builder = || {
+                let builder = RamRoleArn::builder(key());
+                role.map_or(builder.clone(), |role| builder.role_arn(role))
+            };
+            let error = builder().build(&world(&[])).unwrap_err();
+            let cause = misconfigured(&error);
+            assert!(cause.contains(env::ROLE_ARN), "{cause}");
+            let provider = builder().build(&world(&[(env::ROLE_ARN, ROLE)])).unwrap();
+            assert_eq!(provider.role_arn.as_str(), ROLE);
+        }
+    }
+
+    #[test]
+    fn ram_3_and_4_settings_have_their_defaults() {
+        let provider = builder().external_id("").build(&world(&[])).unwrap();
+        assert_eq!(provider.session.name, "rrsa-1767323045000000");
+        assert_eq!(provider.session.duration, Duration::from_hours(1));
+        assert_eq!(provider.session.policy, None);
+        assert_eq!(provider.external_id, None);
+        assert_eq!(provider.endpoint.to_string(), "sts.aliyuncs.com");
+    }
+
+    #[test]
+    fn what_is_given_wins_over_the_environment() {
+        let variables = [
+            (env::ROLE_ARN, "acs:ram::1:role/of-env"),
+            (env::ROLE_SESSION_NAME, "of-env"),
+            (env::STS_REGION, "cn-beijing"),
+        ];
+        let from_env = builder().build(&world(&variables)).unwrap();
+        assert_eq!(from_env.session.name, "of-env");
+        assert_eq!(from_env.endpoint.to_string(), "sts.cn-beijing.aliyuncs.com");
+        let given = builder()
+            .session_name("given")
+            .duration(Duration::from_mins(20))
+            .policy("{}")
+            .external_id("shared/word")
+            .sts_host(StsHost {
+                region: Some("cn-hangzhou".to_owned()),
+                vpc: Some(true),
+                ..StsHost::default()
+            })
+            .build(&world(&variables))
+            .unwrap();
+        assert_eq!(given.role_arn.as_str(), ROLE);
+        assert_eq!(given.session.name, "given");
+        assert_eq!(given.session.duration, Duration::from_mins(20));
+        assert_eq!(given.session.policy.as_deref(), Some("{}"));
+        assert_eq!(given.external_id.as_deref(), Some("shared/word"));
+        assert_eq!(
+            given.endpoint.to_string(),
+            "sts-vpc.cn-hangzhou.aliyuncs.com"
+        );
+    }
+
+    #[rstest]
+    #[case::ram_5(builder().duration(Duration::from_secs(800)))]
+    #[case::long(builder().duration(Duration::from_hours(13)))]
+    #[case::session(builder().session_name("a b"))]
+    #[case::policy(builder().policy("x".repeat(2049)))]
+    #[case::role(builder().role_arn("acs:ram::1:user/app"))]
+    #[case::host(builder().sts_host(StsHost { vpc: Some(true), ..StsHost::default() }))]
+    fn what_sts_would_refuse_is_found_when_building(#[case] builder: RamRoleArnBuilder) {
+        misconfigured(&builder.build(&world(&[])).unwrap_err());
+    }
+
+    #[tokio::test]
+    async fn an_illegal_external_id_is_a_mistake_and_is_not_shown() {
+        let provider = builder()
+            .external_id("shared word")
+            .build(&world(&[]))
+            .unwrap();
+        let error = provider.credentials().await.unwrap_err();
+        misconfigured(&error);
+        assert!(!error.chain().to_string().contains("shared word"));
+    }
+
+    #[test]
+    fn ram_12_and_20_the_name_tells_the_whole_way() {
+        let build = |previous: Arc<dyn Provider>| {
+            RamRoleArn::builder(previous)
+                .role_arn(ROLE)
+                .build(&world(&[]))
+                .unwrap()
+        };
+        let sts = StaticSts::new("id", "secret".into(), "token".into()).unwrap();
+        assert_eq!(build(Arc::new(sts)).name(), "ram_role_arn/static_sts");
+        let first = build(key());
+        assert_eq!(first.name(), "ram_role_arn/static_ak");
+        let second = build(Arc::new(first));
+        assert_eq!(second.name(), "ram_role_arn/ram_role_arn/static_ak");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_assumed_without_a_key() {
+        let bearer = Bearer::new("token".into()).unwrap();
+        let provider = RamRoleArn::builder(Arc::new(bearer))
+            .role_arn(ROLE)
+            .build(&world(&[]))
+            .unwrap();
+        let error = provider.credentials().await.unwrap_err();
+        let cause = misconfigured(&error);
+        assert!(cause.starts_with("bearer gave no access key"), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn ram_14_and_19_whoever_failed_is_named() {
+        let provider = builder().build(&world(&[])).unwrap();
+        let error = provider.credentials().await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(error.provider(), "ram_role_arn");
+
+        let previous = crate::credentials::providers::Environment::new(&world(&[]));
+        let provider = RamRoleArn::builder(Arc::new(previous))
+            .role_arn(ROLE)
+            .build(&world(&[]))
+            .unwrap();
+        let error = provider.credentials().await.unwrap_err();
+        assert_eq!(error.provider(), "env");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let provider = builder().build(&world(&[])).unwrap();
+        assert!(!format!("{provider:?}").contains("aksecret"));
+    }
+}

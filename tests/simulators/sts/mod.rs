@@ -238,7 +238,7 @@ async fn serve(
         outcome,
         request_id,
     });
-    let mut response = faults::send(answer, effect, &connection).await;
+    let mut response = faults::send(&shared.faults, answer, effect, &connection).await;
     // Clients correct their clock by this header; it must be the service's time, not the machine's.
     let date = shared.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     if let Ok(date) = date.parse() {

@@ -1,0 +1,174 @@
+//! The client that keeps credentials, against STS: how often it asks, and what its callers get.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rrsa::credentials::{Client, CredentialsError, OidcRoleArn, blocking};
+use rrsa::world::{Clock, SystemClock, World};
+use tokio::runtime::Runtime;
+
+use crate::house::{House, PATIENCE, failure};
+use crate::simulators::faults::{Effect, Fault};
+
+/// The machine's clock, moved forwards.
+#[derive(Debug, Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() + TimeDelta::seconds(self.0.load(Ordering::SeqCst))
+    }
+}
+
+struct Rig {
+    house: House,
+    clock: Arc<Ahead>,
+    client: Client,
+}
+
+fn rig() -> Rig {
+    let house = House::start();
+    let clock = Arc::new(Ahead::default());
+    let world = World {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ..house.world()
+    };
+    let provider = OidcRoleArn::from_env(&world).unwrap();
+    Rig {
+        client: Client::new(Arc::new(provider), &world),
+        house,
+        clock,
+    }
+}
+
+impl Rig {
+    fn pass(&self, time: Duration) {
+        let seconds = i64::try_from(time.as_secs()).unwrap();
+        self.clock.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn calls(&self) -> usize {
+        self.house.sts.calls().all().len()
+    }
+
+    fn down(&self) {
+        let down = Effect::Error {
+            status: 503,
+            code: "ServiceUnavailable".to_owned(),
+            message: "down".to_owned(),
+        };
+        self.house.sts.faults().until_cleared(Fault::always(down));
+    }
+
+    async fn id(&self) -> String {
+        let answer = tokio::time::timeout(PATIENCE, self.client.credentials()).await;
+        let current = answer.unwrap().unwrap();
+        self.house.session_of(&current);
+        current.access_key_id().to_owned()
+    }
+
+    /// A thousand callers at once.
+    async fn crowd(&self) -> Vec<Result<String, CredentialsError>> {
+        let tasks: Vec<_> = (0..1000)
+            .map(|_| {
+                let client = self.client.clone();
+                tokio::spawn(async move {
+                    let current = client.credentials().await?;
+                    Ok(current.access_key_id().to_owned())
+                })
+            })
+            .collect();
+        let mut answers = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            answers.push(tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap());
+        }
+        answers
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_thousand_callers_make_one_call_at_start_and_one_at_renewal() {
+    let rig = rig();
+    let first: Vec<_> = rig.crowd().await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(rig.calls(), 1);
+    assert!(first.iter().all(|id| *id == first[0]));
+
+    rig.pass(Duration::from_mins(50));
+    let second = rig.crowd().await;
+    assert!(second.iter().all(Result::is_ok));
+    rig.house.sts.calls().wait_for(2, PATIENCE).await.unwrap();
+    let renewed = async {
+        while rig.id().await == first[0] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, renewed).await.unwrap();
+    let third = rig.crowd().await;
+    assert!(third.iter().all(|id| *id.as_ref().unwrap() != first[0]));
+    assert_eq!(rig.calls(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_thousand_callers_of_an_sts_that_is_down_make_one_attempt_for_each_back_off() {
+    let rig = rig();
+    rig.down();
+    for attempts in 1..=3 {
+        for _ in 0..2 {
+            assert!(rig.crowd().await.iter().all(Result::is_err));
+            // An attempt is a call and its one retry.
+            assert_eq!(rig.calls(), 2 * attempts);
+        }
+        // More than the longest wait so far.
+        rig.pass(Duration::from_secs(8));
+    }
+    rig.house.sts.faults().clear();
+    rig.id().await;
+}
+
+#[tokio::test]
+async fn valid_credentials_are_served_while_sts_is_down_and_never_after_their_end() {
+    let rig = rig();
+    let first = rig.id().await;
+    rig.down();
+    rig.pass(Duration::from_mins(50));
+    assert_eq!(rig.id().await, first);
+    rig.house.sts.calls().wait_for(3, PATIENCE).await.unwrap();
+    rig.pass(Duration::from_mins(9));
+    assert_eq!(rig.id().await, first);
+    rig.pass(Duration::from_mins(2));
+    let error = failure(rig.client.credentials()).await;
+    assert!(error.is_transient(), "{error:?}");
+    rig.house.sts.faults().clear();
+    rig.pass(Duration::from_mins(2));
+    assert_ne!(rig.id().await, first);
+}
+
+#[test]
+fn a_client_outlives_the_runtimes_that_it_was_used_on() {
+    let servers = Runtime::new().unwrap();
+    let rig = servers.block_on(async { rig() });
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        // The connections of the last exchange ended with its runtime.
+        ids.push(Runtime::new().unwrap().block_on(rig.id()));
+        rig.pass(Duration::from_hours(2));
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+}
+
+#[test]
+fn the_blocking_client_asks_sts_without_a_runtime() {
+    let servers = Runtime::new().unwrap();
+    let rig = servers.block_on(async { rig() });
+    let client = blocking::Client::new(rig.client.clone()).unwrap();
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let call = || client.credentials().unwrap().access_key_id().to_owned();
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(call)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(rig.calls(), 1);
+}
