@@ -5,6 +5,7 @@
 //! | `kind` | `type` | `type` | `type` | all; left out: the [default chain](super::DefaultChain) |
 //! | `access_key_id`, `access_key_secret` | the same | the same | `accessKeyId`, `accessKeySecret` | `access_key`, `sts`, `ram_role_arn` |
 //! | `security_token` | the same | the same | `securityToken` | `sts`, `ram_role_arn` |
+//! | `expiration` | — | — | — | `sts` |
 //! | `bearer_token` | the same | the same | `bearerToken` | `bearer` |
 //! | `previous` | — (`credentials_provider` of the provider's builder) | — | — | `ram_role_arn` |
 //! | `role_arn`, `role_session_name` | the same | the same | `roleArn`, `roleSessionName` | `ram_role_arn`, `oidc_role_arn` |
@@ -35,14 +36,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::chain::DefaultChain;
 use super::error::CredentialsError;
 use super::provider::Provider;
-use super::providers::{
+use super::sts_host::StsHost;
+use super::{
     Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, External,
     ExternalConfig, OAuth, OAuthConfig, OidcRoleArn, RamRoleArn, StaticAk, StaticSts,
 };
-use super::sts_host::StsHost;
 use crate::secret::SecretText;
 use crate::world::{HttpOptions, Route, World};
 
@@ -176,6 +179,8 @@ pub struct Config {
     pub access_key_secret: Option<SecretText>,
     /// Security token of temporary keys.
     pub security_token: Option<SecretText>,
+    /// When given temporary keys end; afterwards they are not given out.
+    pub expiration: Option<DateTime<Utc>>,
     /// Bearer token.
     pub bearer_token: Option<SecretText>,
     /// Whose credentials assume the role; left out, the keys above do.
@@ -289,7 +294,11 @@ impl Config {
         match (&self.access_key_id, secrets) {
             (None, (None, None)) => StaticSts::from_env(world),
             (id, (secret, token)) => {
-                StaticSts::new(text(id), secret_text(secret), secret_text(token))
+                let keys = StaticSts::new(text(id), secret_text(secret), secret_text(token))?;
+                Ok(match self.expiration {
+                    Some(end) => keys.until(end, Arc::clone(&world.clock)),
+                    None => keys,
+                })
             }
         }
     }

@@ -87,14 +87,14 @@
 //! itself without a cloud: give it a [`FixedEnv`](crate::world::FixedEnv) and an
 //! [`Http`](crate::world::Http) of your own.
 
-mod chain;
-mod client;
-mod config;
+pub mod chain;
+pub mod client;
+pub mod config;
 mod error;
 mod exchange;
-mod profiles;
+pub mod profiles;
 mod provider;
-mod providers;
+pub mod providers;
 mod retry;
 mod session;
 mod snapshot;
@@ -103,19 +103,23 @@ mod sts_host;
 mod test_world;
 mod variables;
 
-pub use chain::{DefaultChain, InvalidSource, Source, Verdict};
+pub use chain::{DefaultChain, Source, Verdict};
 pub use client::{Client, Current, blocking};
 pub use config::{Config, InvalidKind, Kind};
 pub use error::{Cause, CauseChain, CredentialsError, PassedOver};
 pub use exchange::ExchangeError;
-pub use profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
+pub use profiles::cli_profile::{CliProfile, CliProfileConfig};
+pub use profiles::ini_profile::{IniProfile, IniProfileConfig};
 pub use provider::Provider;
-pub use providers::{
-    Bearer, CloudSso, CloudSsoConfig, CloudSsoError, CommandLineError, CredentialsUri,
-    CredentialsUriError, EcsRamRole, EcsRamRoleConfig, Environment, External, ExternalConfig,
-    ExternalError, InvalidOAuthSite, OAuth, OAuthConfig, OAuthError, OAuthSite, OidcRoleArn,
-    OidcRoleArnBuilder, OidcRoleArnError, RamRoleArn, RamRoleArnBuilder, RamRoleArnError, StaticAk,
-    StaticKeysError, StaticSts,
-};
+pub use providers::bearer::Bearer;
+pub use providers::cloud_sso::{CloudSso, CloudSsoConfig};
+pub use providers::credentials_uri::CredentialsUri;
+pub use providers::ecs_ram_role::{EcsRamRole, EcsRamRoleConfig};
+pub use providers::environment::Environment;
+pub use providers::external::{External, ExternalConfig};
+pub use providers::oauth::{OAuth, OAuthConfig, OAuthSite};
+pub use providers::oidc_role_arn::{OidcRoleArn, OidcRoleArnBuilder};
+pub use providers::ram_role_arn::{RamRoleArn, RamRoleArnBuilder};
+pub use providers::static_keys::{StaticAk, StaticSts};
 pub use snapshot::Credentials;
 pub use sts_host::{StsHost, StsHostError};

@@ -140,6 +140,8 @@ impl HttpOptions {
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
+    /// Host and port of the proxy that the options name.
+    proxy: Option<String>,
     total_timeout: Duration,
     max_body: usize,
 }
@@ -160,16 +162,18 @@ impl HttpClient {
             .connect_timeout(options.connect_timeout)
             .timeout(options.total_timeout)
             .user_agent(concat!("rrsa/", env!("CARGO_PKG_VERSION")));
+        let mut proxy = None;
         match &options.route {
             Route::Internet => {}
             Route::Proxy(url) => {
                 // The cause would quote the URL, and with it a password in it.
-                let proxy = reqwest::Proxy::all(url.expose()).map_err(|_| {
+                let by = reqwest::Proxy::all(url.expose()).map_err(|_| {
                     HttpError::Setup(
                         "the proxy is no URL; write it like http://proxy.example:3128".to_owned(),
                     )
                 })?;
-                builder = builder.no_proxy().proxy(proxy);
+                builder = builder.no_proxy().proxy(by);
+                proxy = host_and_port(url.expose());
             }
             Route::Direct => builder = builder.no_proxy(),
         }
@@ -188,6 +192,7 @@ impl HttpClient {
             .map_err(|error| HttpError::Setup(innermost(&error)))?;
         Ok(Self {
             client,
+            proxy,
             total_timeout: options.total_timeout,
             max_body: options.max_body,
         })
@@ -207,9 +212,14 @@ impl HttpClient {
                     limit: self.total_timeout,
                 }
             } else if error.is_connect() {
+                let cause = innermost(error);
                 HttpError::Connect {
                     host,
-                    cause: innermost(error),
+                    // It may be the proxy that is not there.
+                    cause: match &self.proxy {
+                        Some(proxy) => format!("{cause}, through the proxy {proxy}"),
+                        None => cause,
+                    },
                 }
             } else {
                 HttpError::Broken {
@@ -245,6 +255,16 @@ impl Http for HttpClient {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
         Box::pin(self.exchange(request))
     }
+}
+
+/// What may be shown of a proxy's URL.
+fn host_and_port(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    Some(match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    })
 }
 
 /// The last cause in the chain: the outer ones repeat the URL, whose query may hold parameters.

@@ -5,11 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::credentials::error::CredentialsError;
-use crate::credentials::profiles::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
 use crate::credentials::provider::Provider;
-use crate::credentials::providers::{
-    CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment, OidcRoleArn,
-};
+use crate::credentials::{CliProfile, CliProfileConfig, IniProfile, IniProfileConfig};
+use crate::credentials::{CredentialsUri, EcsRamRole, EcsRamRoleConfig, Environment, OidcRoleArn};
 use crate::imds;
 use crate::world::{HttpError, World};
 

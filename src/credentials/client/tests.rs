@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 
 use super::{Client, blocking};
+use crate::credentials::StaticAk;
 use crate::credentials::error::CredentialsError;
 use crate::credentials::provider::Provider;
-use crate::credentials::providers::StaticAk;
 use crate::credentials::snapshot::Credentials;
 use crate::credentials::test_world::world;
 use crate::world::{BoxFuture, Clock, NoRandomness, Random, Tick, World};

@@ -201,8 +201,8 @@ impl Provider for RamRoleArn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::providers::{Bearer, StaticAk, StaticSts};
     use crate::credentials::test_world::{cause, world};
+    use crate::credentials::{Bearer, StaticAk, StaticSts};
     use rstest::rstest;
 
     const ROLE: &str = "acs:ram::1234567890123456:role/app";
