@@ -20,6 +20,8 @@ mod hostile;
 mod house;
 #[path = "protocol/log.rs"]
 mod log;
+#[path = "protocol/logins.rs"]
+mod logins;
 #[path = "protocol/metadata.rs"]
 mod metadata;
 #[path = "protocol/oidc.rs"]

@@ -89,7 +89,6 @@ mod tests {
     use super::*;
     use crate::sts::Refusal;
     use crate::world::{NoRandomness, SystemRandom};
-    use http::StatusCode;
     use rstest::rstest;
 
     fn refused(status: u16, code: &str) -> CredentialsError {
@@ -109,6 +108,18 @@ mod tests {
             problem: String::new(),
         };
         CredentialsError::of_sts("p", error)
+    }
+
+    /// What another service than STS answered.
+    fn failed(status: u16) -> CredentialsError {
+        let error = ExchangeError::Failed {
+            origin: "https://h".to_owned(),
+            status: StatusCode::from_u16(status).unwrap(),
+            code: None,
+            request_id: None,
+            remedy: None,
+        };
+        CredentialsError::of_exchange("p", error)
     }
 
     fn unreachable(error: HttpError) -> CredentialsError {
@@ -132,6 +143,15 @@ mod tests {
     #[case::late(unreachable(HttpError::TimedOut { host: HOST, limit: Duration::ZERO }), None)]
     #[case::nobody(unreachable(HttpError::Connect { host: HOST, cause: HOST }), None)]
     #[case::endless(unreachable(HttpError::TooLong { host: HOST, limit: 0 }), None)]
+    #[case::throttled_by_a_gateway(malformed(429), Some(1000))]
+    #[case::other_throttle(failed(429), Some(1000))]
+    #[case::other_failure(failed(500), Some(400))]
+    #[case::other_failure_with_200(failed(200), None)]
+    #[case::other_refusal(failed(403), None)]
+    #[case::other_reset(
+        CredentialsError::of_exchange("p", HttpError::Broken { host: HOST, cause: HOST }.into()),
+        Some(200)
+    )]
     #[case::not_set_up(CredentialsError::not_configured("p", ""), None)]
     fn only_what_need_not_come_again_is_waited_for(
         #[case] error: CredentialsError,

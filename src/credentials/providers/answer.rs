@@ -12,8 +12,7 @@ use crate::credentials::snapshot::Credentials;
 use crate::secret::SecretText;
 use crate::world::Response;
 
-/// An answer with HTTP 200.
-#[derive(Debug)]
+/// An answer with HTTP 200. It has no `Debug`, which would show the body.
 pub(super) struct Answer<'a> {
     service: &'a Service,
     response: Response,
@@ -25,7 +24,7 @@ pub(super) struct Answer<'a> {
 
 /// What a service may say about an answer beside its content. CloudSSO says `ErrorCode`, OAuth
 /// `error`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct Remarks {
     #[serde(rename = "Code", alias = "code", alias = "ErrorCode", alias = "error")]
     code: Option<String>,
