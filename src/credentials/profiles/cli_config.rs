@@ -12,6 +12,14 @@ use crate::credentials::sts_host::StsHost;
 use crate::credentials::{CloudSsoConfig, OAuthConfig, OAuthSite};
 use crate::secret::SecretText;
 
+/// Whether the key of a profile is a temporary one, which STS takes only with its token. Beside
+/// another one a token is left over from another mode: the CLI keeps all fields when the mode
+/// changes, and STS would refuse the pair.
+fn temporary(entry: &CliEntry) -> bool {
+    let id = entry.access_key_id.as_deref();
+    id.is_some_and(|id| id.starts_with("STS."))
+}
+
 /// What a profile asks for.
 #[derive(Debug)]
 pub(super) struct CliConfig {
@@ -33,7 +41,9 @@ pub(super) fn cli_config(entry: &CliEntry) -> Result<CliConfig, ProfileMistake> 
             ..of.keys(Kind::Sts)?
         },
         Mode::RamRoleArn => Config {
-            security_token: secret(entry.sts_token.as_ref()),
+            security_token: temporary(entry)
+                .then(|| secret(entry.sts_token.as_ref()))
+                .flatten(),
             ..of.role(of.keys(Kind::RamRoleArn)?)?
         },
         Mode::EcsRamRole => instance_role(entry),

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `AK` | `access_key_id`, `access_key_secret` | |
 //! | `StsToken` | the same, `sts_token` | |
-//! | `RamRoleArn` | `access_key_id`, `access_key_secret`, `ram_role_arn` | `sts_token`, and those of a role |
+//! | `RamRoleArn` | `access_key_id`, `access_key_secret`, `ram_role_arn` | `sts_token` (of a key id that begins with `STS.`), and those of a role |
 //! | `EcsRamRole` | | `ram_role_name` |
 //! | `RamRoleArnWithRoleName`: a role, assumed with the instance's | `ram_role_arn` | `ram_role_name`, and those of a role |
 //! | `ChainableRamRoleArn`: a role, assumed with another profile | `source_profile`, `ram_role_arn` | those of a role |
