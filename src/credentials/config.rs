@@ -341,3 +341,188 @@ impl Config {
 fn or_empty(given: Option<&SecretText>) -> SecretText {
     given.cloned().unwrap_or_else(|| String::new().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::env;
+    use crate::credentials::test_world::{cause, world};
+    use rstest::rstest;
+
+    const ROLE: &str = "acs:ram::1234567890123456:role/app";
+
+    fn of(kind: Kind) -> Config {
+        Config {
+            kind: Some(kind),
+            ..Config::default()
+        }
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn each_name_is_read_back() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn rsa_key_pair_is_refused_with_the_reason_and_what_to_do() {
+        let refusal = "rsa_key_pair".parse::<Kind>().unwrap_err();
+        assert_eq!(refusal, InvalidKind::RsaKeyPair);
+        let sentence = refusal.to_string();
+        for part in [
+            "not supported",
+            "does not offer",
+            "ram_role_arn",
+            "oidc_role_arn",
+        ] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("AK")]
+    #[case("Access_Key")]
+    #[case(" sts")]
+    fn other_names_are_refused_with_those_that_there_are(#[case] name: &str) {
+        let sentence = name.parse::<Kind>().unwrap_err().to_string();
+        for kind in Kind::ALL {
+            assert!(sentence.contains(kind.as_str()), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_not_repeated_whole() {
+        let error = "x".repeat(10_000).parse::<Kind>().unwrap_err();
+        assert!(error.to_string().len() < 300);
+    }
+
+    /// The environment has a complete set of temporary keys.
+    const ENVIRONMENT: [(&str, &str); 3] = [
+        (env::ACCESS_KEY_ID, "id-of-env"),
+        (env::ACCESS_KEY_SECRET, "secret-of-env"),
+        (env::SECURITY_TOKEN, "token-of-env"),
+    ];
+
+    #[rstest]
+    #[case::ak_2_differs_on_purpose(Config { access_key_id: some("akid"), ..of(Kind::AccessKey) }, "the access key secret is empty")]
+    #[case::secret(Config { access_key_secret: Some("s".into()), ..of(Kind::AccessKey) }, "the access key id is empty")]
+    #[case::sts_id(Config { access_key_id: some("akid"), ..of(Kind::Sts) }, "the access key secret is empty")]
+    #[case::sts_1_differs_on_purpose(Config { access_key_id: some("akid"), access_key_secret: Some("s".into()), ..of(Kind::Sts) }, "the security token is empty")]
+    #[case::role(Config { access_key_id: some("akid"), role_arn: some(ROLE), ..of(Kind::RamRoleArn) }, "the access key secret is empty")]
+    #[case::role_with_a_token(Config { security_token: Some("t".into()), role_arn: some(ROLE), ..of(Kind::RamRoleArn) }, "the access key id is empty")]
+    fn half_a_key_is_not_completed_by_the_environment(
+        #[case] config: Config,
+        #[case] expected: &str,
+    ) {
+        let error = config.provider(&world(&ENVIRONMENT)).unwrap_err();
+        assert!(
+            matches!(error, CredentialsError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert_eq!(cause(&error), expected);
+    }
+
+    #[rstest]
+    #[case::access_key(Kind::AccessKey, None)]
+    #[case::sts(Kind::Sts, Some("token-of-env"))]
+    #[tokio::test]
+    async fn no_part_of_a_key_means_the_environments(
+        #[case] kind: Kind,
+        #[case] token: Option<&str>,
+    ) {
+        let provider = of(kind).provider(&world(&ENVIRONMENT)).unwrap();
+        let credentials = provider.credentials().await.unwrap();
+        assert_eq!(credentials.access_key_id(), "id-of-env");
+        let given = credentials.security_token().map(SecretText::expose);
+        assert_eq!(given, token);
+    }
+
+    #[test]
+    fn ram_12_the_keys_decide_what_a_role_is_assumed_with() {
+        let keys = Config {
+            access_key_id: some("akid"),
+            access_key_secret: Some("aksecret".into()),
+            role_arn: some(ROLE),
+            ..of(Kind::RamRoleArn)
+        };
+        let name = |config: Config| config.provider(&world(&[])).unwrap().name().to_owned();
+        assert_eq!(name(keys.clone()), "ram_role_arn/static_ak");
+        let session = Config {
+            security_token: Some("ststoken".into()),
+            ..keys.clone()
+        };
+        assert_eq!(name(session), "ram_role_arn/static_sts");
+        let bearer = Bearer::new("token".into()).unwrap();
+        let previous = Config {
+            previous: Some(Arc::new(bearer)),
+            ..keys
+        };
+        assert_eq!(name(previous), "ram_role_arn/bearer");
+    }
+
+    #[test]
+    fn a_role_for_a_token_takes_its_settings() {
+        let config = Config {
+            oidc_provider_arn: some("acs:ram::1:oidc-provider/p"),
+            oidc_token_file_path: Some("/token".into()),
+            role_arn: some(ROLE),
+            ..of(Kind::OidcRoleArn)
+        };
+        let provider = config.provider(&world(&[])).unwrap();
+        assert_eq!(provider.name(), "oidc_role_arn");
+        let error = of(Kind::OidcRoleArn).provider(&world(&[])).unwrap_err();
+        assert!(matches!(error, CredentialsError::NotConfigured { .. }));
+    }
+
+    #[test]
+    fn without_a_type_the_default_chain_decides() {
+        let provider = Config::default().provider(&world(&[])).unwrap();
+        assert_eq!(provider.name(), "default");
+    }
+
+    #[test]
+    fn zero_and_empty_mean_the_usual_way_over_http() {
+        let empty = Config {
+            proxy: Some("".into()),
+            ..Config::default()
+        };
+        let (usual, options) = (HttpOptions::default(), empty.http_options());
+        assert_eq!(options.route, Route::Internet);
+        assert_eq!(options.total_timeout, usual.total_timeout);
+        assert_eq!(options.connect_timeout, usual.connect_timeout);
+
+        let given = Config {
+            proxy: Some("http://proxy.example:3128".into()),
+            time_out: Duration::from_secs(3),
+            connect_time_out: Duration::from_secs(2),
+            ..Config::default()
+        };
+        let options = given.http_options();
+        let proxy = "http://proxy.example:3128".into();
+        assert_eq!(options.route, Route::Proxy(proxy));
+        assert_eq!(options.total_timeout, Duration::from_secs(3));
+        assert_eq!(options.connect_timeout, Duration::from_secs(2));
+        assert_eq!(options.max_body, usual.max_body);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let secret = || Some("hunter2".into());
+        let config = Config {
+            access_key_secret: secret(),
+            security_token: secret(),
+            bearer_token: secret(),
+            credentials_uri: secret(),
+            process_command: secret(),
+            proxy: secret(),
+            ..Config::default()
+        };
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -17,6 +17,8 @@
 //! is mended works without a restart.
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 

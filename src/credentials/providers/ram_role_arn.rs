@@ -152,7 +152,7 @@ impl RamRoleArn {
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {
-        let caller = self.previous.credentials().await?;
+        let caller = self.previous.credentials().await.map_err(set_up)?;
         if caller.access_key_id().is_empty() {
             let error = RamRoleArnError::NoKey(caller.provider_name().to_owned());
             return Err(CredentialsError::misconfigured(NAME, error));
@@ -188,6 +188,17 @@ impl RamRoleArn {
     }
 }
 
+/// Whoever asks for a role has set this source up, so a previous provider that is not set up is a
+/// mistake: a chain must not pass over it to another identity.
+fn set_up(error: CredentialsError) -> CredentialsError {
+    match error {
+        CredentialsError::NotConfigured { .. } | CredentialsError::NoSource { .. } => {
+            CredentialsError::misconfigured(NAME, error)
+        }
+        other => other,
+    }
+}
+
 impl Provider for RamRoleArn {
     fn name(&self) -> &str {
         &self.name
@@ -202,7 +213,7 @@ impl Provider for RamRoleArn {
 mod tests {
     use super::*;
     use crate::credentials::test_world::{cause, world};
-    use crate::credentials::{Bearer, StaticAk, StaticSts};
+    use crate::credentials::{Bearer, DefaultChain, Environment, Source, StaticAk, StaticSts};
     use rstest::rstest;
 
     const ROLE: &str = "acs:ram::1234567890123456:role/app";
@@ -339,13 +350,29 @@ mod tests {
         assert!(error.is_transient(), "{error:?}");
         assert_eq!(error.provider(), "ram_role_arn");
 
-        let previous = crate::credentials::providers::Environment::new(&world(&[]));
-        let provider = RamRoleArn::builder(Arc::new(previous))
-            .role_arn(ROLE)
-            .build(&world(&[]))
-            .unwrap();
-        let error = provider.credentials().await.unwrap_err();
-        assert_eq!(error.provider(), "env");
+        let over = |previous: Environment| {
+            let builder = RamRoleArn::builder(Arc::new(previous)).role_arn(ROLE);
+            builder.build(&world(&[])).unwrap()
+        };
+        let half = world(&[(env::ACCESS_KEY_ID, "akid")]);
+        let error = over(Environment::new(&half)).credentials().await;
+        assert_eq!(error.unwrap_err().provider(), "env");
+    }
+
+    #[tokio::test]
+    async fn a_previous_provider_that_is_not_set_up_is_a_mistake() {
+        let nothing = world(&[]);
+        let chain = DefaultChain::new(&nothing).only(&[Source::Env]);
+        for previous in [
+            Arc::new(Environment::new(&nothing)) as Arc<dyn Provider>,
+            Arc::new(chain),
+        ] {
+            let builder = RamRoleArn::builder(previous).role_arn(ROLE);
+            let provider = builder.build(&nothing).unwrap();
+            let error = provider.credentials().await.unwrap_err();
+            let cause = misconfigured(&error);
+            assert!(cause.contains(env::ACCESS_KEY_ID), "{cause}");
+        }
     }
 
     #[test]
