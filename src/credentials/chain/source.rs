@@ -70,13 +70,7 @@ impl Source {
         match error {
             CredentialsError::NotConfigured { hint, .. } => Some(hint.clone()),
             CredentialsError::Unavailable { source, .. } if self == Self::EcsRamRole => {
-                let nobody_there = matches!(
-                    source.downcast_ref(),
-                    Some(imds::Error::Unreachable {
-                        source: HttpError::Connect { .. } | HttpError::TimedOut { .. },
-                        ..
-                    })
-                );
+                let nobody_there = source.downcast_ref().is_some_and(nobody_there);
                 // Who names the role says that there is one.
                 let named = !matches!(world.env.var(crate::contract::env::ECS_METADATA), Ok(None));
                 (nobody_there && !named).then(|| {
@@ -87,6 +81,19 @@ impl Source {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether there is nobody at the metadata service's address, as far as can be told.
+fn nobody_there(error: &imds::Error) -> bool {
+    match error {
+        imds::Error::Unreachable { source, .. } => matches!(
+            source,
+            HttpError::Connect { .. } | HttpError::TimedOut { .. }
+        ),
+        // Where IMDSv1 is switched off, the token is all that was asked for.
+        imds::Error::NoToken(cause) => nobody_there(cause),
+        _ => false,
     }
 }
 

@@ -177,6 +177,16 @@ async fn ch_9_where_nothing_is_set_up_each_source_says_why() {
 }
 
 #[tokio::test]
+async fn a_metadata_service_that_is_not_there_is_passed_over_where_a_token_is_demanded() {
+    let machine = Machine::with(&[(env::IMDSV1_DISABLED, "true")]);
+    let error = machine.chain().credentials().await.unwrap_err();
+    assert!(
+        matches!(error, CredentialsError::NoSource { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_metadata_service_that_was_promised_must_be_there() {
     let machine = Machine::with(&[(env::ECS_METADATA, "node")]);
     let error = machine.chain().credentials().await.unwrap_err();
