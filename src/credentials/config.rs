@@ -358,10 +358,6 @@ mod tests {
         }
     }
 
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     #[test]
     fn each_name_is_read_back() {
         for kind in Kind::ALL {
@@ -410,12 +406,12 @@ mod tests {
     ];
 
     #[rstest]
-    #[case::ak_2_differs_on_purpose(Config { access_key_id: some("akid"), ..of(Kind::AccessKey) }, "the access key secret is empty")]
+    #[case::ak_2_differs_on_purpose(Config { access_key_id: Some("akid".into()), ..of(Kind::AccessKey) }, "the access key secret is empty")]
     #[case::secret(Config { access_key_secret: Some("s".into()), ..of(Kind::AccessKey) }, "the access key id is empty")]
-    #[case::sts_id(Config { access_key_id: some("akid"), ..of(Kind::Sts) }, "the access key secret is empty")]
-    #[case::sts_1_differs_on_purpose(Config { access_key_id: some("akid"), access_key_secret: Some("s".into()), ..of(Kind::Sts) }, "the security token is empty")]
-    #[case::role(Config { access_key_id: some("akid"), role_arn: some(ROLE), ..of(Kind::RamRoleArn) }, "the access key secret is empty")]
-    #[case::role_with_a_token(Config { security_token: Some("t".into()), role_arn: some(ROLE), ..of(Kind::RamRoleArn) }, "the access key id is empty")]
+    #[case::sts_id(Config { access_key_id: Some("akid".into()), ..of(Kind::Sts) }, "the access key secret is empty")]
+    #[case::sts_1_differs_on_purpose(Config { access_key_id: Some("akid".into()), access_key_secret: Some("s".into()), ..of(Kind::Sts) }, "the security token is empty")]
+    #[case::role(Config { access_key_id: Some("akid".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key secret is empty")]
+    #[case::role_with_a_token(Config { security_token: Some("t".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key id is empty")]
     fn half_a_key_is_not_completed_by_the_environment(
         #[case] config: Config,
         #[case] expected: &str,
@@ -446,9 +442,9 @@ mod tests {
     #[test]
     fn ram_12_the_keys_decide_what_a_role_is_assumed_with() {
         let keys = Config {
-            access_key_id: some("akid"),
+            access_key_id: Some("akid".into()),
             access_key_secret: Some("aksecret".into()),
-            role_arn: some(ROLE),
+            role_arn: Some(ROLE.into()),
             ..of(Kind::RamRoleArn)
         };
         let name = |config: Config| config.provider(&world(&[])).unwrap().name().to_owned();
@@ -469,9 +465,9 @@ mod tests {
     #[test]
     fn a_role_for_a_token_takes_its_settings() {
         let config = Config {
-            oidc_provider_arn: some("acs:ram::1:oidc-provider/p"),
+            oidc_provider_arn: Some("acs:ram::1:oidc-provider/p".into()),
             oidc_token_file_path: Some("/token".into()),
-            role_arn: some(ROLE),
+            role_arn: Some(ROLE.into()),
             ..of(Kind::OidcRoleArn)
         };
         let provider = config.provider(&world(&[])).unwrap();

@@ -7,7 +7,7 @@ use rrsa::credentials::{
     CredentialsError, OidcRoleArn, Provider, RamRoleArn, RamRoleArnBuilder, StaticSts,
 };
 
-use crate::house::{EXTERNAL_ID, FURTHER_ROLE, House, ROLE, failure, key, story};
+use crate::house::{EXTERNAL_ID, FURTHER_ROLE, House, ROLE, failure, key, ram, story};
 use crate::simulators::config::Trust;
 
 fn over(previous: impl Provider + 'static) -> RamRoleArnBuilder {
@@ -16,7 +16,7 @@ fn over(previous: impl Provider + 'static) -> RamRoleArnBuilder {
 
 /// The credentials are those of this role, and both names are this one.
 async fn check(house: &House, provider: &RamRoleArn, role: &str, name: &str) {
-    let credentials = provider.credentials().await.unwrap();
+    let credentials = provider.credentials().await.expect("credentials");
     let session = house.session_of(&credentials);
     assert_eq!(session.role_arn, role);
     assert_eq!(credentials.expiration(), Some(session.expiration));
@@ -43,7 +43,7 @@ async fn ram_5_a_role_is_assumed_with_a_key() {
 #[tokio::test]
 async fn a_role_is_assumed_with_a_role_that_was_assumed_with_a_key() {
     let house = House::start();
-    let provider = over(house.ram(&house.world()))
+    let provider = over(ram(&house.world()))
         .role_arn(FURTHER_ROLE)
         .build(&house.world())
         .unwrap();

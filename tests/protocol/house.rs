@@ -156,16 +156,11 @@ impl House {
         OidcRoleArn::from_env(&self.world()).expect("the environment is complete")
     }
 
-    /// The provider of a program that has an access key and assumes a role with it.
-    pub(crate) fn ram(&self, world: &World) -> RamRoleArn {
-        RamRoleArn::builder(key()).build(world).expect("a role")
-    }
-
     /// Both ways to a role through STS.
     pub(crate) fn ways_to_a_role(&self, options: &HttpOptions) -> [Box<dyn Provider>; 2] {
         let world = self.world_with(options);
         let oidc = OidcRoleArn::from_env(&world).expect("the environment is complete");
-        [Box::new(oidc), Box::new(self.ram(&world))]
+        [Box::new(oidc), Box::new(ram(&world))]
     }
 
     /// A client of STS.
@@ -225,6 +220,11 @@ impl Drop for House {
 /// The access key of a user who may assume roles.
 pub(crate) fn key() -> Arc<StaticAk> {
     Arc::new(StaticAk::new(KEY_ID, KEY_SECRET.into()).expect("a key"))
+}
+
+/// The provider of a program that has an access key and assumes a role with it.
+pub(crate) fn ram(world: &World) -> RamRoleArn {
+    RamRoleArn::builder(key()).build(world).expect("a role")
 }
 
 /// The clock of a machine that is off by this much.

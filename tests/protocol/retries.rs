@@ -9,7 +9,7 @@ use rrsa::credentials::{CredentialsError, OidcRoleArn, Provider as _};
 use rrsa::sts::RefusalKind;
 use rstest::rstest;
 
-use crate::house::{House, OffBy, failure, story};
+use crate::house::{House, OffBy, failure, ram, story};
 use crate::simulators::clock;
 use crate::simulators::faults::{Effect, Fault};
 
@@ -99,7 +99,7 @@ async fn a_machine_with_a_wrong_clock_gets_credentials_at_the_second_try(#[case]
     let off = TimeDelta::minutes(minutes);
     let mut world = house.world();
     world.clock = Arc::new(OffBy(off));
-    let provider = house.ram(&world);
+    let provider = ram(&world);
 
     let credentials = provider.credentials().await.unwrap();
     let outcomes: Vec<_> = house.sts.calls().all();
@@ -120,7 +120,7 @@ async fn a_machine_whose_clock_cannot_be_corrected_is_told_so() {
     let house = House::start();
     let always = Fault::always(error(400, "InvalidTimeStamp.Expired"));
     house.sts.faults().until_cleared(always);
-    let error = failure(house.ram(&house.world()).credentials()).await;
+    let error = failure(ram(&house.world()).credentials()).await;
     assert_eq!(error.refusal().unwrap().kind(), RefusalKind::ClockSkew);
     assert!(error.is_transient());
     assert_eq!(house.sts.calls().all().len(), 2);

@@ -156,10 +156,10 @@ mod tests {
         let provider = Environment::new(&world);
         assert!(!provider.is_fixed());
         for id in ["first", "second"] {
-            let mut variables = variables.0.lock().unwrap();
-            variables.insert(ID.0.to_owned(), id.to_owned());
-            variables.insert(SECRET.0.to_owned(), SECRET.1.to_owned());
-            drop(variables);
+            for (name, value) in [(ID.0, id), SECRET] {
+                let mut variables = variables.0.lock().unwrap();
+                variables.insert(name.to_owned(), value.to_owned());
+            }
             let credentials = provider.credentials().await.unwrap();
             assert_eq!(credentials.access_key_id(), id);
         }
