@@ -42,10 +42,12 @@ use super::chain::DefaultChain;
 use super::error::CredentialsError;
 use super::provider::Provider;
 use super::sts_host::StsHost;
+use super::variables::Variables;
 use super::{
     Bearer, CloudSso, CloudSsoConfig, CredentialsUri, EcsRamRole, EcsRamRoleConfig, External,
     ExternalConfig, OAuth, OAuthConfig, OidcRoleArn, RamRoleArn, StaticAk, StaticSts,
 };
+use crate::contract::env;
 use crate::secret::SecretText;
 use crate::world::{HttpOptions, Route, World};
 
@@ -312,7 +314,7 @@ impl Config {
     fn ram_role_arn(self, world: &World) -> Result<RamRoleArn, CredentialsError> {
         let previous: Arc<dyn Provider> = match &self.previous {
             Some(previous) => Arc::clone(previous),
-            None if self.security_token.is_some() => Arc::new(self.static_sts(world)?),
+            None if self.has_token(world)? => Arc::new(self.static_sts(world)?),
             None => Arc::new(self.static_ak(world)?),
         };
         RamRoleArn::builder(previous)
@@ -323,6 +325,16 @@ impl Config {
             .external_id(self.external_id.unwrap_or_default())
             .sts_host(self.sts)
             .build(world)
+    }
+
+    /// Whether the keys that assume a role have a token: the given ones, else the environment's.
+    fn has_token(&self, world: &World) -> Result<bool, CredentialsError> {
+        if self.access_key_id.is_some() || self.access_key_secret.is_some() {
+            return Ok(self.security_token.is_some());
+        }
+        let variables = Variables::of("ram_role_arn", world.env.as_ref());
+        let token = variables.text(env::SECURITY_TOKEN)?;
+        Ok(self.security_token.is_some() || token.is_some())
     }
 
     fn oidc_role_arn(self, world: &World) -> Result<OidcRoleArn, CredentialsError> {

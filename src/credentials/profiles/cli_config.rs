@@ -310,8 +310,15 @@ mod tests {
         assert_eq!(config.sts.endpoint.as_deref(), Some("sts.example"));
         assert_eq!(config.sts.region.as_deref(), Some("cn-beijing"));
         assert_eq!(config.sts.vpc, Some(true));
-        let token = (mode == Mode::RamRoleArn).then(|| "st".into());
-        assert_eq!(config.security_token, token);
+        assert_eq!(config.security_token, None);
+    }
+
+    #[test]
+    fn a_token_goes_with_a_temporary_key_only() {
+        let mut entry = whole();
+        entry["access_key_id"] = "STS.N1".into();
+        let config = only(Mode::RamRoleArn, &entry);
+        assert_eq!(config.security_token, Some("st".into()));
     }
 
     #[test]

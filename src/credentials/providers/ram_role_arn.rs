@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::credentials::chain::{DefaultChain, Source};
     use crate::credentials::test_world::{cause, world};
-    use crate::credentials::{Bearer, Environment, StaticAk, StaticSts};
+    use crate::credentials::{Bearer, DefaultChain, Environment, Source, StaticAk, StaticSts};
     use rstest::rstest;
 
     const ROLE: &str = "acs:ram::1234567890123456:role/app";

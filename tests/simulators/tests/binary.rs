@@ -59,6 +59,13 @@ faults:
     )
 }
 
+/// Puts `text` in the place of the file at once: whoever reads it never sees it empty.
+fn replace(file: &Path, text: impl AsRef<[u8]>) -> std::io::Result<()> {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, file)
+}
+
 /// Waits until `file` holds something that satisfies `good`.
 async fn file_with(file: &Path, good: impl Fn(&str) -> bool) -> String {
     let waiting = async {
@@ -180,7 +187,7 @@ async fn binary_serves_rereads_writes_and_ends() {
         "AuthenticationFail.NoPermission"
     );
 
-    std::fs::write(file("trust.yaml"), trust_file(SUBJECT)).unwrap();
+    replace(&file("trust.yaml"), trust_file(SUBJECT)).unwrap();
     let granted = tokio::time::timeout(PATIENCE, async {
         loop {
             let reply = exchange().await;
@@ -192,7 +199,7 @@ async fn binary_serves_rereads_writes_and_ends() {
     });
     let keys = granted.await.expect("the new trust file is read");
     // A broken file changes nothing.
-    std::fs::write(file("trust.yaml"), "roles: 7").unwrap();
+    replace(&file("trust.yaml"), "roles: 7").unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(exchange().await.status, 200);
     let path = format!(
