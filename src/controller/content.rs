@@ -230,6 +230,32 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_content_is_the_same_byte_for_byte() {
+        // A change here rewrites every Secret of every cluster.
+        let content = render(&wanted(), &credentials()).unwrap();
+        let text = |key: &str| content[key].expose();
+        assert_eq!(
+            text(secret_keys::INI),
+            "[default]\nenable = true\ntype = sts\naccess_key_id = STS.NTest\n\
+             access_key_secret = sk-value\nsecurity_token = st-value\n\
+             expiration = 2026-01-02T04:00:00Z\n"
+        );
+        assert_eq!(
+            text(secret_keys::CLI),
+            r#"{"current":"default","meta_path":"","profiles":[{"language":"en","mode":"External","name":"default","output_format":"json","process_command":"cat /var/run/secrets/rrsa.io/credentials/credentials.json","region_id":"cn-hangzhou"}]}"#
+        );
+        assert_eq!(
+            text(secret_keys::JSON),
+            r#"{"AccessKeyId":"STS.NTest","AccessKeySecret":"sk-value","Code":"Success","Expiration":"2026-01-02T04:00:00Z","SecurityToken":"st-value","access_key_id":"STS.NTest","access_key_secret":"sk-value","expiration":"2026-01-02T04:00:00Z","mode":"StsToken","sts_token":"st-value"}"#
+        );
+        assert_eq!(text(env::ACCESS_KEY_ID), "STS.NTest");
+        assert_eq!(text(env::ACCESS_KEY_SECRET), "sk-value");
+        assert_eq!(text(env::SECURITY_TOKEN), "st-value");
+        assert_eq!(text(env::CREDENTIALS_EXPIRATION), "2026-01-02T04:00:00Z");
+        assert_eq!(content.len(), 7);
+    }
+
+    #[test]
     fn the_profile_holds_no_key_and_reads_the_mounted_file() {
         let content = render(&wanted(), &credentials()).unwrap();
         let profile = content[secret_keys::CLI].expose();
