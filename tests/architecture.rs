@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
         &[
             "api",
             "contract",
+            "credentials",
             "secret",
             "serving",
             "sts",
@@ -52,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "contract",
             "controller",
             "credentials",
+            "secret",
             "serving",
             "sts",
             "telemetry",

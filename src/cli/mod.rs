@@ -2,9 +2,12 @@
 
 mod controller;
 mod crd;
+mod credentials;
 mod operator;
 mod reference;
 mod webhook;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +25,8 @@ pub struct Cli {
 enum Command {
     /// Turn AlibabaRoleBinding objects into Secrets with fresh credentials.
     Controller(controller::Args),
+    /// Get, use and hand on credentials of Alibaba Cloud.
+    Credentials(credentials::Args),
     /// Print the custom resource definition as YAML.
     Crd(crd::Args),
     /// Inject pods that ask for a role with what the SDKs need.
@@ -61,20 +66,19 @@ impl LogArgs {
 }
 
 impl Cli {
-    /// Runs the chosen command.
+    /// Runs the chosen command. The exit code is that of a program that it ran, if it did.
     ///
     /// # Errors
     /// What went wrong, for a person to read.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Controller(args) => args.run(),
-            Command::Crd(args) => args.run(),
-            Command::Webhook(args) => args.run(),
-            Command::Reference(args) => {
-                args.run();
-                Ok(())
-            }
+            Command::Controller(args) => args.run()?,
+            Command::Credentials(args) => return args.run(),
+            Command::Crd(args) => args.run()?,
+            Command::Webhook(args) => args.run()?,
+            Command::Reference(args) => args.run(),
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -43,3 +43,5 @@ pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
 pub const CONFIG_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
 /// `true`: the CLI's file is not read.
 pub const CLI_PROFILE_DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
+/// `TRUE`: the Alibaba Cloud CLI does not read its file, and takes the environment.
+pub const IGNORE_PROFILE: &str = "ALIBABA_CLOUD_IGNORE_PROFILE";

@@ -1,17 +1,16 @@
 //! What stands in the Secret: the keys of each format, and the template. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::json;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::reason::{Problem, Reason};
 use super::template;
 use super::wanted::{Wanted, hex};
 use crate::api::v1alpha1::Format;
-use crate::contract::{CREDENTIALS_MOUNT_PATH, env, secret_keys};
+use crate::contract::{CREDENTIALS_MOUNT_PATH, secret_keys};
+use crate::credentials::formats::{self, Fields, Keys};
 use crate::secret::SecretText;
 use crate::sts::TemporaryCredentials;
 
@@ -25,22 +24,11 @@ const MAX_CONTENT: usize = 512 * 1024;
 #[must_use]
 pub const fn keys_of(format: Format) -> &'static [&'static str] {
     match format {
-        Format::Env => &[
-            env::ACCESS_KEY_ID,
-            env::ACCESS_KEY_SECRET,
-            env::SECURITY_TOKEN,
-            env::CREDENTIALS_EXPIRATION,
-        ],
+        Format::Env => formats::VARIABLES,
         Format::Ini => &[secret_keys::INI],
         Format::Cli => &[secret_keys::CLI],
         Format::Json => &[secret_keys::JSON],
     }
-}
-
-/// A time as every SDK reads it: whole seconds, UTC, `Z`.
-#[must_use]
-pub fn timestamp(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Renders everything the binding asks for.
@@ -49,17 +37,10 @@ pub fn timestamp(time: DateTime<Utc>) -> String {
 /// A template that fails, naming key and line, or a content that is too long.
 pub fn render(wanted: &Wanted, credentials: &TemporaryCredentials) -> Result<Content, Problem> {
     let mut content = Content::new();
+    let keys = Keys::from(credentials);
     for format in &wanted.formats {
-        match format {
-            Format::Env => content.extend(environment(credentials)),
-            Format::Ini => insert(&mut content, secret_keys::INI, ini(credentials)),
-            Format::Cli => insert(&mut content, secret_keys::CLI, cli_profile(&wanted.region)),
-            Format::Json => insert(
-                &mut content,
-                secret_keys::JSON,
-                credentials_json(credentials),
-            ),
-        }
+        let entries = entries(*format, &keys, &wanted.region).into_iter();
+        content.extend(entries.map(|(key, value)| (key.to_owned(), value)));
     }
     content.extend(template::render(wanted, credentials)?);
     let size: usize = content
@@ -89,90 +70,38 @@ pub fn hash<'a>(content: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     hex(&hasher.finalize())
 }
 
-fn insert(content: &mut Content, key: &str, value: String) {
-    content.insert(key.to_owned(), SecretText::new(value));
-}
-
-fn environment(credentials: &TemporaryCredentials) -> Content {
-    let mut content = Content::new();
-    content.insert(
-        env::ACCESS_KEY_ID.to_owned(),
-        credentials.access_key_id.as_str().into(),
-    );
-    content.insert(
-        env::ACCESS_KEY_SECRET.to_owned(),
-        credentials.access_key_secret.clone(),
-    );
-    content.insert(
-        env::SECURITY_TOKEN.to_owned(),
-        credentials.security_token.clone(),
-    );
-    insert(
-        &mut content,
-        env::CREDENTIALS_EXPIRATION,
-        timestamp(credentials.expiration),
-    );
-    content
-}
-
-fn ini(credentials: &TemporaryCredentials) -> String {
-    let mut text = String::from("[default]\nenable = true\ntype = sts\n");
-    let _ = writeln!(text, "access_key_id = {}", credentials.access_key_id);
-    let _ = writeln!(
-        text,
-        "access_key_secret = {}",
-        credentials.access_key_secret.expose()
-    );
-    let _ = writeln!(
-        text,
-        "security_token = {}",
-        credentials.security_token.expose()
-    );
-    let _ = writeln!(text, "expiration = {}", timestamp(credentials.expiration));
-    text
+fn entries(format: Format, keys: &Keys, region: &str) -> Vec<(&'static str, SecretText)> {
+    match format {
+        Format::Env => formats::variables(keys),
+        Format::Ini => vec![(secret_keys::INI, formats::ini(keys))],
+        Format::Cli => vec![(secret_keys::CLI, cli_configuration(region))],
+        Format::Json => vec![(secret_keys::JSON, credentials_json(keys))],
+    }
 }
 
 /// A profile that asks `credentials.json` anew each time, so that clients follow refreshes; the
 /// keys themselves would be read once and outlive their session.
-fn cli_profile(region: &str) -> String {
-    json!({
-        "current": "default",
-        "profiles": [{
-            "name": "default",
-            "mode": "External",
-            "process_command": format!("cat {CREDENTIALS_MOUNT_PATH}/{}", secret_keys::JSON),
-            "region_id": region,
-            "output_format": "json",
-            "language": "en",
-        }],
-        "meta_path": "",
-    })
-    .to_string()
+fn cli_configuration(region: &str) -> SecretText {
+    let command = format!("cat {CREDENTIALS_MOUNT_PATH}/{}", secret_keys::JSON);
+    let mut profile = Fields::new();
+    profile.insert("mode".to_owned(), "External".into());
+    profile.insert("process_command".to_owned(), command.into());
+    formats::cli_configuration(profile, Some(region))
+        .to_string()
+        .into()
 }
 
 /// What an `External` profile's command prints, and the names of a credentials URI beside it.
-fn credentials_json(credentials: &TemporaryCredentials) -> String {
-    let secret = credentials.access_key_secret.expose();
-    let token = credentials.security_token.expose();
-    let expiration = timestamp(credentials.expiration);
-    json!({
-        "mode": "StsToken",
-        "access_key_id": credentials.access_key_id,
-        "access_key_secret": secret,
-        "sts_token": token,
-        "expiration": expiration,
-        "Code": "Success",
-        "AccessKeyId": credentials.access_key_id,
-        "AccessKeySecret": secret,
-        "SecurityToken": token,
-        "Expiration": expiration,
-    })
-    .to_string()
+fn credentials_json(keys: &Keys) -> SecretText {
+    let mut fields = formats::process_output(keys);
+    fields.extend(formats::uri_answer(keys).into_iter().flatten());
+    Value::Object(fields).to_string().into()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::contract::env;
     use crate::controller::wanted::TokenFrom;
     use std::time::Duration;
 
@@ -227,6 +156,32 @@ pub(super) mod tests {
         assert_eq!(value["sts_token"], "st-value");
         assert_eq!(value["SecurityToken"], "st-value");
         assert_eq!(value["Expiration"], "2026-01-02T04:00:00Z");
+    }
+
+    #[test]
+    fn the_content_is_the_same_byte_for_byte() {
+        // A change here rewrites every Secret of every cluster.
+        let content = render(&wanted(), &credentials()).unwrap();
+        let text = |key: &str| content[key].expose();
+        assert_eq!(
+            text(secret_keys::INI),
+            "[default]\nenable = true\ntype = sts\naccess_key_id = STS.NTest\n\
+             access_key_secret = sk-value\nsecurity_token = st-value\n\
+             expiration = 2026-01-02T04:00:00Z\n"
+        );
+        assert_eq!(
+            text(secret_keys::CLI),
+            r#"{"current":"default","meta_path":"","profiles":[{"language":"en","mode":"External","name":"default","output_format":"json","process_command":"cat /var/run/secrets/rrsa.io/credentials/credentials.json","region_id":"cn-hangzhou"}]}"#
+        );
+        assert_eq!(
+            text(secret_keys::JSON),
+            r#"{"AccessKeyId":"STS.NTest","AccessKeySecret":"sk-value","Code":"Success","Expiration":"2026-01-02T04:00:00Z","SecurityToken":"st-value","access_key_id":"STS.NTest","access_key_secret":"sk-value","expiration":"2026-01-02T04:00:00Z","mode":"StsToken","sts_token":"st-value"}"#
+        );
+        assert_eq!(text(env::ACCESS_KEY_ID), "STS.NTest");
+        assert_eq!(text(env::ACCESS_KEY_SECRET), "sk-value");
+        assert_eq!(text(env::SECURITY_TOKEN), "st-value");
+        assert_eq!(text(env::CREDENTIALS_EXPIRATION), "2026-01-02T04:00:00Z");
+        assert_eq!(content.len(), 7);
     }
 
     #[test]

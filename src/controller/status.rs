@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::content::timestamp;
 use super::plan::Failing;
 use super::reason::{Problem, Reason};
 use super::secrets::SecretFacts;
@@ -12,6 +11,7 @@ use super::wanted::Wanted;
 use crate::api::v1alpha1::{
     AlibabaRoleBinding, AlibabaRoleBindingStatus, CredentialSource, Failure,
 };
+use crate::credentials::formats::timestamp;
 
 /// Condition types, in the order in which they are shown.
 pub mod condition {

@@ -10,9 +10,10 @@ use std::io::{self, Write};
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
-use super::content::{Content, timestamp};
+use super::content::Content;
 use super::reason::{Problem, Reason};
 use super::wanted::Wanted;
+use crate::credentials::formats::timestamp;
 use crate::secret::SecretText;
 use crate::sts::TemporaryCredentials;
 

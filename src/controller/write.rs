@@ -10,13 +10,14 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Resource as _};
 
 use super::api::{api_problem, within};
-use super::content::{self, Content, timestamp};
+use super::content::{self, Content};
 use super::reason::{Problem, Reason};
 use super::secrets::SecretFacts;
 use super::wanted::Wanted;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::contract::annotations::secret as keys;
 use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL};
+use crate::credentials::formats::timestamp;
 use chrono::{DateTime, Utc};
 
 /// What one refresh puts into a Secret.

@@ -77,6 +77,7 @@
 //! provider    the trait of all sources
 //! error       why a source gave none, and whether another may be asked
 //! exchange    the same of sources that are asked over HTTP
+//! formats     credentials as other programs read them (feature `operator`)
 //! session     what both ways to a role share
 //! retry       one more try of an exchange
 //! sts_host    which STS host
@@ -92,6 +93,8 @@ pub mod client;
 pub mod config;
 mod error;
 mod exchange;
+#[cfg(feature = "operator")]
+pub mod formats;
 pub mod profiles;
 mod provider;
 pub mod providers;

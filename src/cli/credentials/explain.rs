@@ -1,0 +1,215 @@
+//! What each source said, for a person who wonders where credentials come from.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::source::{Asked, First, assume};
+use crate::credentials::formats::timestamp;
+use crate::credentials::{Client, Credentials, CredentialsError, Provider, Source, Verdict};
+use crate::world::BoxFuture;
+
+/// The account of a search, and what came of it.
+pub(super) struct Explained {
+    /// Lines for a person.
+    pub(super) account: String,
+    /// None where there are none; the account says why.
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// Asks everything once and tells what was said.
+pub(super) async fn explain(asked: Asked) -> Explained {
+    let Asked {
+        world,
+        first,
+        role_arn,
+        region: _,
+    } = asked;
+    let (mut account, mut credentials) = match first {
+        First::Chain(chain) => {
+            let verdicts = chain.explain().await;
+            (told(&verdicts), chosen(&verdicts))
+        }
+        First::Type(kind, provider) => {
+            let answer = match provider {
+                Ok(provider) => provider.credentials().await,
+                Err(error) => Err(error),
+            };
+            let verdict = match answer {
+                Ok(credentials) => Verdict::Chosen(credentials),
+                Err(CredentialsError::NotConfigured { hint, .. }) => Verdict::PassedOver(hint),
+                Err(error) => Verdict::Broken(error),
+            };
+            let row = (kind.as_str(), told_of(&verdict));
+            let account = format!(
+                "Only the type {kind} is asked:\n\n{}",
+                table([row].into_iter())
+            );
+            let verdicts = [(Source::Env, verdict)];
+            (account, chosen(&verdicts))
+        }
+    };
+    if let (Some(found), Some(arn)) = (&credentials, role_arn) {
+        let assumed = match assume(Arc::new(Found(found.clone())), arn.clone(), &world) {
+            Ok(role) => role.credentials().await,
+            Err(error) => Err(error),
+        };
+        let (line, assumed) = match assumed {
+            Ok(assumed) => (given(&assumed), Some(assumed)),
+            Err(error) => (format!("not assumed: {}", error.chain()), None),
+        };
+        let _ = write!(account, "\nWith them the role {arn}:\n\n  {line}\n");
+        credentials = assumed;
+    }
+    // The client knows credentials that are over already.
+    if let Some(found) = credentials.take() {
+        match Client::new(Arc::new(Found(found)), &world)
+            .credentials()
+            .await
+        {
+            Ok(current) => credentials = Some(Credentials::clone(&current)),
+            Err(error) => {
+                let _ = write!(account, "\nThey are of no use: {}\n", error.chain());
+            }
+        }
+    }
+    Explained {
+        account,
+        credentials,
+    }
+}
+
+/// Credentials that were found.
+#[derive(Debug)]
+struct Found(Credentials);
+
+impl Provider for Found {
+    fn name(&self) -> &str {
+        self.0.provider_name()
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, Result<Credentials, CredentialsError>> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+}
+
+fn chosen(verdicts: &[(Source, Verdict)]) -> Option<Credentials> {
+    verdicts.iter().find_map(|(_, verdict)| match verdict {
+        Verdict::Chosen(credentials) => Some(credentials.clone()),
+        _ => None,
+    })
+}
+
+/// The account of a search through the chain.
+fn told(verdicts: &[(Source, Verdict)]) -> String {
+    let rows = verdicts
+        .iter()
+        .map(|(source, verdict)| (source.as_str(), told_of(verdict)));
+    let mut account = format!(
+        "The sources are asked in this order, and the first one that is set up decides:\n\n{}",
+        table(rows)
+    );
+    let broken = verdicts
+        .iter()
+        .find(|(_, verdict)| matches!(verdict, Verdict::Broken(_)));
+    if let Some((source, _)) = broken {
+        let _ = write!(
+            account,
+            "\n{source} is set up, but it does not work. No other source takes its place, because \
+             that would be\nanother identity. Mend it, or leave it out: --without {source}\n"
+        );
+    } else if chosen(verdicts).is_none() {
+        account.push_str("\nNone of them is set up. One is enough.\n");
+    }
+    account
+}
+
+/// One word, and what there is to say.
+fn told_of(verdict: &Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::PassedOver(why) => ("not set up", why.clone()),
+        Verdict::Chosen(credentials) => ("chosen", given(credentials)),
+        Verdict::Broken(error) => ("broken", error.chain().to_string()),
+        Verdict::NotAsked => ("not asked", String::new()),
+    }
+}
+
+/// What somebody gave, without secrets.
+fn given(credentials: &Credentials) -> String {
+    let what = if credentials.bearer_token().is_some() {
+        "gave a bearer token".to_owned()
+    } else {
+        format!("gave the access key id {}", credentials.access_key_id())
+    };
+    match credentials.expiration() {
+        Some(end) => format!("{what}, until {}", timestamp(end)),
+        None => what,
+    }
+}
+
+fn table<'a>(rows: impl Iterator<Item = (&'a str, (&'static str, String))>) -> String {
+    let rows: Vec<_> = rows
+        .map(|(name, (word, text))| (name, format!("{word:<11} {text}")))
+        .collect();
+    columns(rows.iter().map(|(name, rest)| (*name, rest.as_str())))
+}
+
+/// Two columns, the first as wide as its widest text.
+pub(super) fn columns<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (left, right) in rows {
+        let line = format!("  {left:<width$}  {right}");
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Credentials {
+        Credentials::new("LTAItest", "sk-value".into(), "default/profile/static_ak")
+    }
+
+    #[test]
+    fn a_search_that_found_something_is_told() {
+        let account = told(&[
+            (Source::Env, Verdict::PassedOver("set A, B".to_owned())),
+            (Source::Profile, Verdict::Chosen(keys())),
+            (Source::EcsRamRole, Verdict::NotAsked),
+        ]);
+        assert_eq!(
+            account,
+            "The sources are asked in this order, and the first one that is set up decides:\n\n  \
+             env           not set up  set A, B\n  \
+             profile       chosen      gave the access key id LTAItest\n  \
+             ecs_ram_role  not asked\n"
+        );
+    }
+
+    #[test]
+    fn a_broken_source_is_told_with_its_causes_and_the_way_on() {
+        let error = CredentialsError::Misconfigured {
+            provider: "oidc_role_arn".into(),
+            source: Arc::new(std::io::Error::other("the token is missing")),
+        };
+        let account = told(&[(Source::OidcRoleArn, Verdict::Broken(error))]);
+        assert!(account.contains("broken"), "{account}");
+        assert!(
+            account.contains("is misconfigured: the token is missing"),
+            "{account}"
+        );
+        assert!(account.contains("--without oidc_role_arn"), "{account}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_told() {
+        let account = told(&[(Source::Env, Verdict::PassedOver("set A".to_owned()))]);
+        assert!(
+            account.ends_with("None of them is set up. One is enough.\n"),
+            "{account}"
+        );
+    }
+}
