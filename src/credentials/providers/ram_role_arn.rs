@@ -212,7 +212,6 @@ impl Provider for RamRoleArn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::chain::{DefaultChain, Source};
     use crate::credentials::test_world::{cause, world};
     use crate::credentials::{Bearer, DefaultChain, Environment, Source, StaticAk, StaticSts};
     use rstest::rstest;
