@@ -121,9 +121,9 @@ impl fmt::Display for Kind {
 pub enum InvalidKind {
     /// The one type of the official SDKs that is left out on purpose.
     #[error(
-        "the type rsa_key_pair is not supported: Alibaba Cloud does not offer key pairs any more, \
-         and three of the four official SDKs sign wrongly with them; use ram_role_arn with an \
-         access key, or oidc_role_arn without one"
+        "the type rsa_key_pair is not supported: it is deprecated, and three of the four official \
+         SDKs sign wrongly with it; use ram_role_arn with an access key, or oidc_role_arn without \
+         one"
     )]
     RsaKeyPair,
     /// Any other text.
@@ -384,7 +384,7 @@ mod tests {
         let sentence = refusal.to_string();
         for part in [
             "not supported",
-            "does not offer",
+            "deprecated",
             "ram_role_arn",
             "oidc_role_arn",
         ] {
@@ -408,6 +408,20 @@ mod tests {
     fn a_long_name_is_not_repeated_whole() {
         let error = "x".repeat(10_000).parse::<Kind>().unwrap_err();
         assert!(error.to_string().len() < 300);
+    }
+
+    #[rstest]
+    #[case::temporary(&ENVIRONMENT, "ram_role_arn/static_sts")]
+    #[case::lasting(&ENVIRONMENT[..2], "ram_role_arn/static_ak")]
+    fn keys_of_the_environment_assume_a_role_with_their_token(
+        #[case] variables: &[(&str, &str)],
+        #[case] name: &str,
+    ) {
+        let config = Config {
+            role_arn: Some(ROLE.into()),
+            ..of(Kind::RamRoleArn)
+        };
+        assert_eq!(config.provider(&world(variables)).unwrap().name(), name);
     }
 
     /// The environment has a complete set of temporary keys.

@@ -6,7 +6,7 @@
 //! | disable IMDSv1 | `ALIBABA_CLOUD_IMDSV1_DISABLED` (or its documented misspelling `…_DISABLE`) | allowed |
 //! | — | `ALIBABA_CLOUD_ECS_METADATA_DISABLED`: `true` switches this source off | on |
 //!
-//! Which requests are made is documented at [`imds`](crate::imds). In a pod these are the node's
+//! Which requests are made is documented at [`crate::imds`]. In a pod these are the node's
 //! credentials: a pod that was given a role of its own should not get here.
 
 use std::sync::Arc;
