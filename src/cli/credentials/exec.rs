@@ -14,10 +14,6 @@ Examples:
   rrsa credentials exec -- aliyun sts GetCallerIdentity
   rrsa credentials exec --role-arn acs:ram::1234567890123456:role/deploy -- terraform plan";
 
-/// The program gets the keys as variables that every SDK, the Alibaba Cloud CLI and Terraform
-/// read; variables that name another identity are taken away from it. It takes the place of rrsa,
-/// with its signals and its exit code. Its keys are not renewed: for a program that outlives them
-/// there is `rrsa credentials serve -- COMMAND`.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {

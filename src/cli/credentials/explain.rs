@@ -39,11 +39,8 @@ pub(super) async fn explain(asked: Asked) -> Explained {
                 Err(CredentialsError::NotConfigured { hint, .. }) => Verdict::PassedOver(hint),
                 Err(error) => Verdict::Broken(error),
             };
-            let row = (kind.as_str(), told_of(&verdict));
-            let account = format!(
-                "Only the type {kind} is asked:\n\n{}",
-                table([row].into_iter())
-            );
+            let row = row(kind.as_str(), &verdict);
+            let account = format!("Only the type {kind} is asked:\n\n{}", columns(&[row]));
             let verdicts = [(Source::Env, verdict)];
             (account, chosen(&verdicts))
         }
@@ -101,12 +98,13 @@ fn chosen(verdicts: &[(Source, Verdict)]) -> Option<Credentials> {
 
 /// The account of a search through the chain.
 fn told(verdicts: &[(Source, Verdict)]) -> String {
-    let rows = verdicts
+    let rows: Vec<_> = verdicts
         .iter()
-        .map(|(source, verdict)| (source.as_str(), told_of(verdict)));
+        .map(|(source, verdict)| row(source.as_str(), verdict))
+        .collect();
     let mut account = format!(
         "The sources are asked in this order, and the first one that is set up decides:\n\n{}",
-        table(rows)
+        columns(&rows)
     );
     let broken = verdicts
         .iter()
@@ -123,14 +121,15 @@ fn told(verdicts: &[(Source, Verdict)]) -> String {
     account
 }
 
-/// One word, and what there is to say.
-fn told_of(verdict: &Verdict) -> (&'static str, String) {
-    match verdict {
+/// Who was asked, how that ended, and what there is to say about it.
+fn row(name: &str, verdict: &Verdict) -> [String; 3] {
+    let (word, text) = match verdict {
         Verdict::PassedOver(why) => ("not set up", why.clone()),
         Verdict::Chosen(credentials) => ("chosen", given(credentials)),
         Verdict::Broken(error) => ("broken", error.chain().to_string()),
         Verdict::NotAsked => ("not asked", String::new()),
-    }
+    };
+    [name.to_owned(), word.to_owned(), text]
 }
 
 /// What somebody gave, without secrets.
@@ -146,23 +145,53 @@ fn given(credentials: &Credentials) -> String {
     }
 }
 
-fn table<'a>(rows: impl Iterator<Item = (&'a str, (&'static str, String))>) -> String {
-    let rows: Vec<_> = rows
-        .map(|(name, (word, text))| (name, format!("{word:<11} {text}")))
-        .collect();
-    columns(rows.iter().map(|(name, rest)| (*name, rest.as_str())))
-}
-
-/// Two columns, the first as wide as its widest text.
-pub(super) fn columns<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let rows: Vec<_> = rows.collect();
-    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
+/// Rows of cells: all but the last are as wide as the widest of their column, and the last is
+/// broken at blanks where it would be too long.
+pub(super) fn columns<const N: usize, S: AsRef<str>>(rows: &[[S; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].as_ref().len());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..N - 1).map(width).collect();
+    let indent: usize = widths.iter().map(|width| width + 2).sum();
     let mut text = String::new();
-    for (left, right) in rows {
-        let line = format!("  {left:<width$}  {right}");
-        let _ = writeln!(text, "{}", line.trim_end());
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{:<width$}  ", cell.as_ref());
+        }
+        for (number, part) in wrapped(row[N - 1].as_ref(), WIDTH - 2 - indent)
+            .iter()
+            .enumerate()
+        {
+            if number > 0 {
+                line = " ".repeat(indent);
+            }
+            line.push_str(part);
+            let _ = writeln!(text, "  {}", line.trim_end());
+        }
     }
     text
+}
+
+/// Longest line, unless one word is longer.
+const WIDTH: usize = 100;
+
+/// The text in lines; at least one.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.len() - 1;
+        if lines[line].is_empty() {
+            lines[line].push_str(word);
+        } else if lines[line].len() + 1 + word.len() <= width {
+            lines[line].push(' ');
+            lines[line].push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -187,6 +216,17 @@ mod tests {
              profile       chosen      gave the access key id LTAItest\n  \
              ecs_ram_role  not asked\n"
         );
+    }
+
+    #[test]
+    fn long_texts_are_broken_and_hang() {
+        let long = "word ".repeat(25);
+        let text = columns(&[["a", &long], ["bcd", "-"]]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("  a    word") && lines[0].len() <= WIDTH);
+        assert!(lines[1].starts_with("       word"), "{text}");
+        assert_eq!(lines[2], "  bcd  -");
     }
 
     #[test]

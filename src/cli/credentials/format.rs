@@ -16,11 +16,12 @@ use crate::secret::SecretText;
 const MASK: &str = "********";
 
 /// A form that another program reads.
+#[expect(clippy::doc_markdown, reason = "help texts are no Markdown")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     /// Lines for a shell: eval "$(rrsa credentials get --format env --show-secrets)"
     Env,
-    /// What the `process_command` of an External profile must print
+    /// What the process_command of an External profile must print
     Json,
     /// A file of profiles for the SDKs: ~/.alibabacloud/credentials.ini
     Ini,
@@ -123,11 +124,11 @@ pub(super) fn summary(
     if let Some(token) = credentials.bearer_token() {
         let token = secrets.of(token);
         let rows = [
-            ("provider", provider),
-            ("bearer token", token.expose()),
-            ("expires", &expires),
+            ["provider", provider],
+            ["bearer token", token.expose()],
+            ["expires", &expires],
         ];
-        return Ok(columns(rows.into_iter()).into());
+        return Ok(columns(&rows).into());
     }
     let keys = keys(credentials)?;
     let secret = secrets.of(&keys.access_key_secret);
@@ -135,13 +136,13 @@ pub(super) fn summary(
         .security_token
         .map_or_else(|| "none".into(), |token| secrets.of(&token));
     let rows = [
-        ("provider", provider),
-        ("access key id", &keys.access_key_id),
-        ("access key secret", secret.expose()),
-        ("security token", token.expose()),
-        ("expires", &expires),
+        ["provider", provider],
+        ["access key id", &keys.access_key_id],
+        ["access key secret", secret.expose()],
+        ["security token", token.expose()],
+        ["expires", &expires],
     ];
-    Ok(columns(rows.into_iter()).into())
+    Ok(columns(&rows).into())
 }
 
 /// When they end, by the issuer's clock.

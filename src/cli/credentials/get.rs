@@ -20,8 +20,6 @@ Examples:
   For the Alibaba Cloud CLI and the SDKs, as the process_command of an External profile:
     rrsa credentials get --format json --show-secrets";
 
-/// Secrets are masked unless --show-secrets is given. Credentials go to standard output, and all
-/// else to standard error. Without credentials the exit code is not zero.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {

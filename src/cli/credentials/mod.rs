@@ -36,13 +36,29 @@ pub(super) struct Args {
     command: Command,
 }
 
+#[expect(clippy::doc_markdown, reason = "help texts are no Markdown")]
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print credentials, or explain where they come from and why there are none
+    /// Print credentials, or explain where they come from and why there are none.
+    ///
+    /// Secrets are masked unless --show-secrets is given. Credentials go to standard output, and
+    /// everything else to standard error. Without credentials the exit code is not zero.
     Get(get::Args),
-    /// Run a program with credentials in its environment
+    /// Run a program with credentials in its environment.
+    ///
+    /// The program gets the keys as the variables that SDKs, the Alibaba Cloud CLI and Terraform
+    /// read, and variables that name another identity are taken away from it. It takes the place
+    /// of rrsa, with its signals and its exit code. Its keys are not renewed: for a program that
+    /// outlives them there is `rrsa credentials serve -- COMMAND`.
     Exec(exec::Args),
-    /// Give credentials out at a URI on this machine, renewed as long as it runs
+    /// Give credentials out at a URI on this machine, renewed as long as it runs.
+    ///
+    /// Without a COMMAND it prints the line that sets ALIBABA_CLOUD_CREDENTIALS_URI, and serves the
+    /// URI until Ctrl-C. Whoever knows the URI gets the credentials, so it holds 32 random digits,
+    /// and only 127.0.0.1 listens. SDKs ask it after all other sources.
+    ///
+    /// With a COMMAND that program gets the variable, and the URI ends with it. What SDKs would ask
+    /// before is switched off for the program, except the section "default" of the ini file.
     Serve(serve::Args),
 }
 
@@ -91,12 +107,13 @@ fn keys(credentials: &Credentials) -> anyhow::Result<Keys> {
 fn failure(error: CredentialsError) -> anyhow::Error {
     match error {
         CredentialsError::NoSource { sources } => {
-            let rows = sources
+            let rows: Vec<_> = sources
                 .iter()
-                .map(|passed| (passed.source.as_ref(), passed.why.as_str()));
+                .map(|passed| [passed.source.as_ref(), passed.why.as_str()])
+                .collect();
             anyhow::anyhow!(
                 "no source of credentials is set up here; set up one of these:\n{}",
-                explain::columns(rows).trim_end()
+                explain::columns(&rows).trim_end()
             )
         }
         other => other.into(),

@@ -29,11 +29,6 @@ Examples:
   The URI for a program in another terminal:
     rrsa credentials serve";
 
-/// Without a COMMAND the line to set `ALIBABA_CLOUD_CREDENTIALS_URI` is printed, and the URI is
-/// served until Ctrl-C. Everybody who knows it gets the credentials, so it holds 32 random digits;
-/// it is served on 127.0.0.1 only. SDKs ask it after all other sources. With a COMMAND that program
-/// gets the variable, what SDKs would ask before is switched off for it (but not the section
-/// `default` of the ini file), and the URI ends with it.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {

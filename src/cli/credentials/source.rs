@@ -11,6 +11,7 @@ use crate::credentials::{
 };
 use crate::world::{Env, NotUnicode, World};
 
+#[expect(clippy::doc_markdown, reason = "help texts are no Markdown")]
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Which credentials")]
 pub(super) struct SourceArgs {
@@ -22,8 +23,8 @@ pub(super) struct SourceArgs {
         conflicts_with_all = ["profile", "only", "without"]
     )]
     kind: Option<Type>,
-    /// Take the profile of this name, from the Alibaba Cloud CLI or else from the SDKs' ini file.
-    /// Other sources are not asked.
+    /// Take the profile of this name, from the Alibaba Cloud CLI or else from the SDKs' ini file,
+    /// as ALIBABA_CLOUD_PROFILE does. Other sources are not asked.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     profile: Option<String>,
     /// Ask only these sources of the default chain, in its order; repeat it, or separate them by
@@ -43,6 +44,7 @@ pub(super) struct SourceArgs {
 }
 
 /// The types that can be set up by variables alone.
+#[expect(clippy::doc_markdown, reason = "help texts are no Markdown")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Type {
@@ -52,11 +54,11 @@ enum Type {
     Sts,
     /// A role (--role-arn or ALIBABA_CLOUD_ROLE_ARN), assumed with the keys of the environment
     RamRoleArn,
-    /// The role of a pod with RRSA, for the token of `ALIBABA_CLOUD_OIDC_TOKEN_FILE`
+    /// The role of a pod with RRSA, for the token of ALIBABA_CLOUD_OIDC_TOKEN_FILE
     OidcRoleArn,
     /// The role of this ECS instance
     EcsRamRole,
-    /// What `ALIBABA_CLOUD_CREDENTIALS_URI` gives
+    /// What ALIBABA_CLOUD_CREDENTIALS_URI gives
     CredentialsUri,
 }
 

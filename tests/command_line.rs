@@ -1,0 +1,22 @@
+//! `rrsa credentials` as a person runs it: the real binary with a clean environment, against the
+//! STS simulator.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests write real files, and send requests that no client of the library would"
+)]
+
+#[path = "command_line/exec.rs"]
+mod exec;
+#[path = "command_line/get.rs"]
+mod get;
+#[path = "protocol/house.rs"]
+#[expect(dead_code, reason = "the protocol's tests use more of it")]
+mod house;
+#[path = "protocol/log.rs"]
+mod log;
+#[path = "command_line/person.rs"]
+mod person;
+#[path = "command_line/serve.rs"]
+mod serve;
+#[path = "simulators/mod.rs"]
+mod simulators;
