@@ -189,8 +189,8 @@ async fn a_pod_gets_its_role() {
 
 #[rstest]
 #[case::the_chain(&[], "ram_role_arn/default/env")]
-#[case::its_own_type(&["--type", "ram_role_arn"], "ram_role_arn/env")]
-#[case::another_type(&["--type", "access_key"], "ram_role_arn/static_ak")]
+#[case::its_own_type(&["--type", "ram_role_arn"], "ram_role_arn/static_ak")]
+#[case::on_top_of_a_type(&["--type", "access_key"], "ram_role_arn/static_ak")]
 #[tokio::test]
 async fn a_role_is_tried_with_what_is_found(#[case] source: &[&str], #[case] provider: &str) {
     let house = House::start();

@@ -15,12 +15,12 @@ struct Server {
 impl Server {
     async fn start(person: &Person, arguments: &[&str]) -> Self {
         let arguments = [&["serve"], arguments].concat();
-        let mut child = person.command(&arguments).spawn().unwrap();
+        let mut child = person.command(&arguments).spawn().expect("it starts");
         let line = first_line(&mut child).await;
         let uri = line
             .strip_prefix("export ALIBABA_CLOUD_CREDENTIALS_URI='")
             .and_then(|rest| rest.strip_suffix('\''))
-            .unwrap_or_else(|| panic!("{line:?}"))
+            .expect("a line that sets the variable")
             .to_owned();
         Self { child, uri }
     }
@@ -29,30 +29,31 @@ impl Server {
     async fn stop(self) -> String {
         terminate(&self.child).await;
         let output = tokio::time::timeout(PATIENCE, self.child.wait_with_output());
-        let output = output.await.expect("it ends").unwrap();
+        let output = output.await.expect("it ends").expect("an output");
         assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        String::from_utf8(output.stderr).expect("text")
     }
 }
 
 async fn first_line(child: &mut Child) -> String {
-    let out = child.stdout.as_mut().unwrap();
+    let out = child.stdout.as_mut().expect("a pipe");
     let mut line = String::new();
     let mut reader = BufReader::new(out);
     let read = reader.read_line(&mut line);
-    tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.expect("it says something").expect("a pipe");
     line.trim_end().to_owned()
 }
 
 async fn terminate(child: &Child) {
     let id = child.id().expect("it runs").to_string();
     let sent = Command::new("kill").args(["-TERM", &id]).status();
-    assert!(sent.await.unwrap().success());
+    assert!(sent.await.expect("kill starts").success());
 }
 
 fn http() -> reqwest::Client {
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-    client.build().unwrap()
+    client.build().expect("a client")
 }
 
 #[tokio::test]

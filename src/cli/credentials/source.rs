@@ -7,7 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 
 use crate::contract::env;
 use crate::credentials::{
-    Client, Config, CredentialsError, DefaultChain, Environment, Kind, Provider, RamRoleArn, Source,
+    Client, Config, CredentialsError, DefaultChain, Kind, Provider, RamRoleArn, Source,
 };
 use crate::world::{Env, NotUnicode, World};
 
@@ -117,8 +117,6 @@ impl SourceArgs {
         let first = if let Some(kind) = kind {
             let config = Config {
                 kind: Some(kind.kind()),
-                // The environment's keys, also where they have a token.
-                previous: Some(Arc::new(Environment::new(&world))),
                 role_arn: match kind {
                     Type::RamRoleArn | Type::OidcRoleArn => role_arn.take(),
                     _ => None,
