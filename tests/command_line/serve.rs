@@ -13,9 +13,8 @@ struct Server {
 }
 
 impl Server {
-    async fn start(person: &Person, arguments: &[&str]) -> Self {
-        let arguments = [&["serve"], arguments].concat();
-        let mut child = person.command(&arguments).spawn().expect("it starts");
+    async fn start(person: &Person) -> Self {
+        let mut child = person.command(&["serve"]).spawn().expect("it starts");
         let line = first_line(&mut child).await;
         let uri = line
             .strip_prefix("export ALIBABA_CLOUD_CREDENTIALS_URI='")
@@ -59,7 +58,8 @@ fn http() -> reqwest::Client {
 #[tokio::test]
 async fn whoever_knows_the_uri_gets_the_credentials() {
     let house = House::start();
-    let server = Server::start(&Person::pod(&house), &[]).await;
+    let person = Person::pod(&house);
+    let server = Server::start(&person).await;
     assert!(
         server.uri.starts_with("http://127.0.0.1:"),
         "{}",
@@ -92,7 +92,8 @@ async fn whoever_knows_the_uri_gets_the_credentials() {
 #[tokio::test]
 async fn nobody_else_gets_anything() {
     let house = House::start();
-    let server = Server::start(&Person::pod(&house), &[]).await;
+    let person = Person::pod(&house);
+    let server = Server::start(&person).await;
     let mut elsewhere = url::Url::parse(&server.uri).unwrap();
     elsewhere.set_path("/00000000000000000000000000000000/credentials");
     let http = http();
@@ -171,7 +172,8 @@ async fn to_be_told_to_stop_is_passed_on() {
     let house = House::start();
     let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
     let arguments = ["serve", "--", "sh", "-c", script];
-    let mut child = Person::pod(&house).command(&arguments).spawn().unwrap();
+    let person = Person::pod(&house);
+    let mut child = person.command(&arguments).spawn().unwrap();
     assert_eq!(first_line(&mut child).await, "ready");
     terminate(&child).await;
     let status = tokio::time::timeout(PATIENCE, child.wait()).await;

@@ -27,7 +27,8 @@ pub(super) async fn explain(asked: Asked) -> Explained {
     let (mut account, mut credentials) = match first {
         First::Chain(chain) => {
             let verdicts = chain.explain().await;
-            (told(&verdicts), chosen(&verdicts))
+            let credentials = verdicts.iter().find_map(|(_, verdict)| chosen(verdict));
+            (told(&verdicts), credentials)
         }
         First::Type(kind, provider) => {
             let answer = match provider {
@@ -41,8 +42,7 @@ pub(super) async fn explain(asked: Asked) -> Explained {
             };
             let row = row(kind.as_str(), &verdict);
             let account = format!("Only the type {kind} is asked:\n\n{}", columns(&[row]));
-            let verdicts = [(Source::Env, verdict)];
-            (account, chosen(&verdicts))
+            (account, chosen(&verdict))
         }
     };
     if let (Some(found), Some(arn)) = (&credentials, role_arn) {
@@ -54,7 +54,8 @@ pub(super) async fn explain(asked: Asked) -> Explained {
             Ok(assumed) => (given(&assumed), Some(assumed)),
             Err(error) => (format!("not assumed: {}", error.chain()), None),
         };
-        let _ = write!(account, "\nWith them the role {arn}:\n\n  {line}\n");
+        let line = columns(&[[line]]);
+        let _ = write!(account, "\nWith them the role {arn}:\n\n{line}");
         credentials = assumed;
     }
     // The client knows credentials that are over already.
@@ -89,11 +90,11 @@ impl Provider for Found {
     }
 }
 
-fn chosen(verdicts: &[(Source, Verdict)]) -> Option<Credentials> {
-    verdicts.iter().find_map(|(_, verdict)| match verdict {
+fn chosen(verdict: &Verdict) -> Option<Credentials> {
+    match verdict {
         Verdict::Chosen(credentials) => Some(credentials.clone()),
-        _ => None,
-    })
+        Verdict::PassedOver(_) | Verdict::Broken(_) | Verdict::NotAsked => None,
+    }
 }
 
 /// The account of a search through the chain.
@@ -115,7 +116,10 @@ fn told(verdicts: &[(Source, Verdict)]) -> String {
             "\n{source} is set up, but it does not work. No other source takes its place, because \
              that would be\nanother identity. Mend it, or leave it out: --without {source}\n"
         );
-    } else if chosen(verdicts).is_none() {
+    } else if verdicts
+        .iter()
+        .all(|(_, verdict)| chosen(verdict).is_none())
+    {
         account.push_str("\nNone of them is set up. One is enough.\n");
     }
     account
