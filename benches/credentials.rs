@@ -42,7 +42,8 @@ impl Provider for Hour {
 
 fn client() -> Client {
     let client = Client::new(Arc::new(Hour), &World::system().unwrap());
-    get(&client);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(client.credentials()).unwrap();
     client
 }
 

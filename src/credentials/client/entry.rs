@@ -84,11 +84,13 @@ impl Entry {
 
     /// Whether nothing is to be done about it yet. The coarse clocks advance every few
     /// milliseconds, and most calls fall between two steps: then reading one of them is enough.
+    #[inline]
     pub(super) fn is_fresh(&self, clock: &dyn Clock) -> bool {
         let now = nanoseconds(clock.steady());
-        if self.fresh_at.load(Ordering::Relaxed) == now {
-            return true;
-        }
+        self.fresh_at.load(Ordering::Relaxed) == now || self.compare(clock)
+    }
+
+    fn compare(&self, clock: &dyn Clock) -> bool {
         let tick = clock.tick();
         let fresh = !tick.has_reached(self.due);
         if fresh {
@@ -100,6 +102,7 @@ impl Entry {
 }
 
 /// Five centuries fit.
+#[inline]
 fn nanoseconds(span: Duration) -> u64 {
     span.as_secs()
         .wrapping_mul(1_000_000_000)

@@ -78,9 +78,13 @@ impl Shared {
     }
 
     /// What is kept, while nothing is to be done about it.
+    #[inline]
     pub(super) fn fresh(&self) -> Option<Guard<Arc<Entry>>> {
         let entry = self.current.load();
-        entry.is_fresh(self.clock.as_ref()).then_some(entry)
+        if entry.is_fresh(self.clock.as_ref()) {
+            return Some(entry);
+        }
+        None
     }
 
     /// What is kept, or what an exchange gives.

@@ -120,11 +120,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`CredentialsError`]; callers that waited for the same exchange get the same error.
+    #[inline]
     pub async fn credentials(&self) -> Result<Current, CredentialsError> {
-        match self.shared.fresh() {
-            Some(entry) => Ok(Current(entry)),
-            None => Box::pin(self.shared.wait()).await.map(Current),
+        if let Some(entry) = self.shared.fresh() {
+            return Ok(Current(entry));
         }
+        Box::pin(self.shared.wait()).await.map(Current)
     }
 }
 
