@@ -70,6 +70,8 @@ enum Mood {
     Good(i64),
     /// Good ones of an issuer whose clock is an hour ahead.
     GoodOfAnotherClock(i64),
+    /// Of an issuer whose clock is so far off that there is no such time.
+    Timeless,
     /// Credentials without an end.
     Endless,
     Down,
@@ -144,6 +146,9 @@ impl Fake {
                     .with_expiration(issuers_now + TimeDelta::seconds(life))
                     .with_issuer_ahead(ahead))
             }
+            Mood::Timeless => Ok(given
+                .with_expiration(DateTime::<Utc>::MAX_UTC)
+                .with_issuer_ahead(TimeDelta::MAX)),
             Mood::Endless => Ok(given),
             Mood::Down => Err(CredentialsError::unavailable("fake", NoAnswer)),
             Mood::Misconfigured => Err(CredentialsError::misconfigured("fake", NoAnswer)),
@@ -348,6 +353,14 @@ async fn the_end_is_a_time_of_the_issuers_clock() {
     rig.clocks.pass(19 * 60);
     // By this machine's clock they would be good for another hour.
     rig.fails().await;
+}
+
+#[tokio::test]
+async fn a_time_that_does_not_exist_is_an_error_and_no_panic() {
+    let rig = rig(Mood::Timeless);
+    let error = rig.fails().await.chain().to_string();
+    assert!(error.contains("check this machine's clock"), "{error}");
+    assert_eq!(rig.fake.calls(), 1);
 }
 
 #[tokio::test]
