@@ -43,5 +43,7 @@ pub const CREDENTIALS_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
 pub const CONFIG_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
 /// `true`: the CLI's file is not read.
 pub const CLI_PROFILE_DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
+/// Our own: how many programs that print credentials run inside each other.
+pub const EXTERNAL_DEPTH: &str = "RRSA_EXTERNAL_DEPTH";
 /// `TRUE`: the Alibaba Cloud CLI does not read its file, and takes the environment.
 pub const IGNORE_PROFILE: &str = "ALIBABA_CLOUD_IGNORE_PROFILE";

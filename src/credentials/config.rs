@@ -148,6 +148,15 @@ impl FromStr for Kind {
     }
 }
 
+/// Settings of no type.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "settings are given, but no type that uses them; the types are {list} (without any settings \
+     the default chain is asked)",
+    list = Kind::ALL.map(Kind::as_str).join(", ")
+)]
+struct NoKind;
+
 /// Settings of any type. What a type does not use is ignored; what is left out comes from the
 /// environment as the type's own page says.
 ///
@@ -172,8 +181,8 @@ impl FromStr for Kind {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// The type; left out, the default chain decides and all other settings but those of HTTP are
-    /// ignored.
+    /// The type; left out, the default chain decides, and no settings but those of HTTP may be
+    /// given: whoever names keys or a role must not end up with another identity.
     pub kind: Option<Kind>,
     /// Access key id.
     pub access_key_id: Option<String>,
@@ -253,6 +262,9 @@ impl Config {
     /// See the type's own page.
     pub fn provider(self, world: &World) -> Result<Arc<dyn Provider>, CredentialsError> {
         let Some(kind) = self.kind else {
+            if self.names_something() {
+                return Err(CredentialsError::misconfigured("default", NoKind));
+            }
             return Ok(Arc::new(DefaultChain::new(world)));
         };
         Ok(match kind {
@@ -281,6 +293,36 @@ impl Config {
             Kind::CloudSso => Arc::new(CloudSso::new(self.cloud_sso, world)?),
             Kind::OAuth => Arc::new(OAuth::new(self.oauth, world)?),
         })
+    }
+
+    /// Whether a setting is given that some type uses, other than those of HTTP.
+    fn names_something(&self) -> bool {
+        let texts = [
+            &self.access_key_id,
+            &self.role_arn,
+            &self.role_session_name,
+            &self.policy,
+            &self.external_id,
+            &self.oidc_provider_arn,
+            &self.role_name,
+        ];
+        let secrets = [
+            &self.access_key_secret,
+            &self.security_token,
+            &self.bearer_token,
+            &self.credentials_uri,
+            &self.process_command,
+        ];
+        texts.into_iter().flatten().any(|text| !text.is_empty())
+            || secrets.into_iter().flatten().any(|text| !text.is_empty())
+            || self.previous.is_some()
+            || self.oidc_token_file_path.is_some()
+            || self.expiration.is_some()
+            || self.disable_imds_v1.is_some()
+            || !self.role_session_expiration.is_zero()
+            || self.sts != StsHost::default()
+            || self.cloud_sso != CloudSsoConfig::default()
+            || self.oauth != OAuthConfig::default()
     }
 
     /// The given key; none of its parts given: the environment's.
@@ -408,6 +450,33 @@ mod tests {
     fn a_long_name_is_not_repeated_whole() {
         let error = "x".repeat(10_000).parse::<Kind>().unwrap_err();
         assert!(error.to_string().len() < 300);
+    }
+
+    #[test]
+    fn settings_without_a_type_do_not_end_with_another_identity() {
+        let key = Config {
+            access_key_id: Some("akid".into()),
+            access_key_secret: Some("hunter2".into()),
+            ..Config::default()
+        };
+        let role = Config {
+            role_arn: Some(ROLE.into()),
+            ..Config::default()
+        };
+        for config in [key, role] {
+            let error = config.provider(&world(&ENVIRONMENT)).unwrap_err();
+            assert!(matches!(error, CredentialsError::Misconfigured { .. }));
+            let cause = cause(&error);
+            assert!(cause.contains("no type") && !cause.contains("hunter2"));
+        }
+        let http_only = Config {
+            time_out: Duration::from_secs(3),
+            proxy: Some("http://proxy.example:3128".into()),
+            role_arn: Some(String::new()),
+            ..Config::default()
+        };
+        let provider = http_only.provider(&world(&[])).unwrap();
+        assert_eq!(provider.name(), "default");
     }
 
     #[rstest]

@@ -21,13 +21,16 @@ pub struct SystemFiles;
 impl Files for SystemFiles {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         // Opening a FIFO would block for ever, so the kind is asked first.
-        if !std::fs::metadata(path)?.is_file() {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "not a regular file",
             ));
         }
-        let mut content = Vec::new();
+        // Not grown, for that would leave copies behind that nobody wipes, and it may be a secret.
+        let length = usize::try_from(metadata.len()).unwrap_or(limit).min(limit);
+        let mut content = Vec::with_capacity(length + 1);
         File::open(path)?
             .take(limit as u64 + 1)
             .read_to_end(&mut content)?;
@@ -50,7 +53,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f");
         std::fs::write(&file, "12345").unwrap();
-        assert_eq!(SystemFiles.read(&file, 5).unwrap(), b"12345");
+        let content = SystemFiles.read(&file, 5).unwrap();
+        assert_eq!(content, b"12345");
+        assert_eq!(content.capacity(), 6, "grown, which leaves a copy behind");
         assert_eq!(
             SystemFiles.read(&file, 4).unwrap_err().kind(),
             io::ErrorKind::FileTooLarge

@@ -37,11 +37,14 @@ const MAX_RESERVED: usize = 1024 * 1024;
 /// a network file system that is gone; the runtime collects it later then.
 const BURIAL: Duration = Duration::from_secs(1);
 
-/// A program to run, without a shell, with the environment of this process and without input.
+/// A program to run, without a shell, with the environment of this process and some variables more,
+/// and without input.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments; not empty.
     pub argv: Vec<String>,
+    /// Variables that it gets beside those of this process.
+    pub variables: Vec<(&'static str, String)>,
     /// How long it may run, until it has ended and its output is closed by all who share it.
     pub time_out: Duration,
     /// Most bytes of its output.
@@ -193,6 +196,7 @@ fn start(command: &Command) -> io::Result<Child> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program is named"))?;
     tokio::process::Command::new(program)
         .args(arguments)
+        .envs(command.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -243,6 +247,7 @@ mod tests {
     fn command(argv: &[&str]) -> Command {
         Command {
             argv: argv.iter().map(ToString::to_string).collect(),
+            variables: vec![("RRSA_TEST", "given".to_owned())],
             time_out: LONG,
             max_output: 1000,
         }
@@ -294,6 +299,7 @@ mod tests {
     #[case::killed("kill -9 $$", None, "")]
     #[case::without_input("cat", Some(0), "")]
     #[case::with_the_environment("test -n \"$PATH\"", Some(0), "")]
+    #[case::with_more_variables("test \"$RRSA_TEST\" = given", Some(0), "")]
     #[case::closes_its_output_early("exec >&-; exit 4", Some(4), "")]
     #[tokio::test]
     async fn a_program_runs_to_its_end(

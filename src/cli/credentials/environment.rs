@@ -20,8 +20,8 @@ const IDENTITIES: &[&str] = &[
     env::CONFIG_FILE,
 ];
 
-/// The same by older names, which the Alibaba Cloud CLI, ack-ram-tool and the Terraform provider
-/// read as well, some of them first.
+/// The same by older names, which the Alibaba Cloud CLI, ack-ram-tool, the Terraform provider and
+/// Ansible read as well, some of them first.
 const OLDER_NAMES: &[&str] = &[
     "ALIBABACLOUD_ACCESS_KEY_ID",
     "ALIBABACLOUD_ACCESS_KEY_SECRET",
@@ -37,6 +37,13 @@ const OLDER_NAMES: &[&str] = &[
     "ALICLOUD_ACCESS_KEY_SECRET",
     "ALICLOUD_SECURITY_TOKEN",
     "ALICLOUD_PROFILE",
+    "ALICLOUD_SHARED_CREDENTIALS_FILE",
+    "ALICLOUD_CREDENTIALS_URI",
+    "ALICLOUD_ECS_ROLE_NAME",
+    // With these Terraform and Ansible assume one more role with the keys that they are given.
+    "ALICLOUD_ASSUME_ROLE_ARN",
+    "ALICLOUD_ASSUME_ROLE_SESSION_NAME",
+    "ALICLOUD_ROLE_SESSION_NAME",
 ];
 
 /// Changes to the variables that a program inherits.
@@ -114,6 +121,8 @@ mod tests {
         assert_eq!(made[env::CREDENTIALS_EXPIRATION], None);
         assert_eq!(made[env::ROLE_ARN], None);
         assert_eq!(made["ALICLOUD_SECURITY_TOKEN"], None);
+        assert_eq!(made["ALICLOUD_ASSUME_ROLE_ARN"], None);
+        assert_eq!(made["ALICLOUD_CREDENTIALS_URI"], None);
     }
 
     #[test]

@@ -71,9 +71,15 @@ pub(super) async fn explain(asked: Asked) -> Explained {
         }
     }
     Explained {
-        account,
+        account: printable(&account),
         credentials,
     }
+}
+
+/// The text without what steers a terminal: some of it comes from other programs and machines.
+fn printable(text: &str) -> String {
+    let shown = |c: &char| *c == '\n' || !c.is_control();
+    text.chars().filter(shown).collect()
 }
 
 /// Credentials that were found.
@@ -201,6 +207,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::Kind;
+    use crate::world::World;
 
     fn keys() -> Credentials {
         Credentials::new("LTAItest", "sk-value".into(), "default/profile/static_ak")
@@ -220,6 +228,20 @@ mod tests {
              profile       chosen      gave the access key id LTAItest\n  \
              ecs_ram_role  not asked\n"
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_that_was_given_steers_the_terminal() {
+        let hostile = Credentials::new("\u{1b}]0;\u{7}id\u{9b}31m", "sk".into(), "static_ak");
+        let asked = Asked {
+            world: World::system().unwrap(),
+            first: First::Type(Kind::AccessKey, Ok(Arc::new(Found(hostile)))),
+            role_arn: None,
+            region: None,
+        };
+        let account = explain(asked).await.account;
+        assert!(account.contains("]0;id31m"), "{account:?}");
+        assert!(!account.contains(|c: char| c.is_control() && c != '\n'));
     }
 
     #[test]

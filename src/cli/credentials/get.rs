@@ -17,8 +17,9 @@ Examples:
   The same for this shell:
     eval \"$(rrsa credentials get --role-arn acs:ram::1234567890123456:role/reader \\
       --format env --show-secrets)\"
-  For the Alibaba Cloud CLI and the SDKs, as the process_command of an External profile:
-    rrsa credentials get --format json --show-secrets";
+  For the Alibaba Cloud CLI and the SDKs, as the process_command of an External profile (which must
+  not be asked for itself):
+    rrsa credentials get --without cli_profile --format json --show-secrets";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]

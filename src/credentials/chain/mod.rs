@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use super::error::{CredentialsError, PassedOver};
 use super::provider::Provider;
 use super::snapshot::Credentials;
+use crate::contract::env;
 use crate::world::{BoxFuture, World};
 
 pub use source::{InvalidSource, Source};
@@ -38,6 +39,13 @@ pub struct DefaultChain {
     sources: Vec<Source>,
     /// The source that answered.
     found: Arc<OnceLock<Arc<dyn Provider>>>,
+}
+
+/// A profile that is nowhere. Its name may be mistyped, and must not end with the node's role.
+#[derive(Debug, thiserror::Error)]
+#[error("{why} (and the ini file, which may have the profile, is left out of the chain)")]
+struct NoSuchProfile {
+    why: String,
 }
 
 /// What a source of the chain said, for a person who wonders.
@@ -143,10 +151,24 @@ impl DefaultChain {
         match answer {
             Ok(found) => Ok(Ok(found)),
             Err(error) => match source.absence(&error, &self.world) {
+                Some(why) if self.relies_on(source) => Err(CredentialsError::misconfigured(
+                    source.as_str(),
+                    NoSuchProfile { why },
+                )),
                 Some(why) => Ok(Err(why)),
                 None => Err(error),
             },
         }
+    }
+
+    /// Whether somebody named a profile that only this source can have now: both files share the
+    /// variable, and the ini file, which is asked last, may be left out.
+    fn relies_on(&self, source: Source) -> bool {
+        let set = |name| !matches!(self.world.env.var(name), Ok(None));
+        source == Source::CliProfile
+            && !self.sources.contains(&Source::Profile)
+            && set(env::PROFILE)
+            && !set(env::CLI_PROFILE_DISABLED)
     }
 }
 

@@ -155,6 +155,34 @@ async fn a_source_that_is_set_up_but_broken_ends_the_search(
     );
 }
 
+#[rstest]
+#[case::no_such_profile(Some(r#"{"current":"p","profiles":[{"name":"p","mode":"AK"}]}"#))]
+#[case::no_file(None)]
+#[tokio::test]
+async fn a_mistyped_profile_does_not_end_with_the_machines_role(#[case] file: Option<&str>) {
+    let home = tempfile::tempdir().unwrap();
+    if let Some(content) = file {
+        std::fs::create_dir(home.path().join(".aliyun")).unwrap();
+        std::fs::write(home.path().join(".aliyun/config.json"), content).unwrap();
+    }
+    let home = ("HOME", home.path().to_str().unwrap());
+    let machine = Machine::with(&[home, (env::PROFILE, "prdo")]);
+    let all = DefaultChain::new(&machine.world);
+    for (chain, source) in [
+        (all.clone(), "profile"),
+        (all.clone().without(Source::Profile), "cli_profile"),
+        (all.without(Source::CliProfile), "profile"),
+    ] {
+        let error = chain.credentials().await.unwrap_err();
+        assert!(
+            matches!(error, CredentialsError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.provider(), source);
+    }
+    assert!(!machine.metadata_was_asked());
+}
+
 #[tokio::test]
 async fn ch_9_where_nothing_is_set_up_each_source_says_why() {
     let machine = Machine::with(&[]);

@@ -66,7 +66,11 @@ impl Entry {
                 fresh_at: AtomicU64::new(u64::MAX),
             });
         };
-        let issuers_now = clock.now() + credentials.issuer_is_ahead();
+        // Somebody's own provider may say anything.
+        let issuers_now = clock
+            .now()
+            .checked_add_signed(credentials.issuer_is_ahead())
+            .ok_or(Over(expiration))?;
         let life = (expiration - issuers_now)
             .to_std()
             .ok()

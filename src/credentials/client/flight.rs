@@ -7,20 +7,28 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::entry::Entry;
 use super::schedule::wait_after;
 use crate::credentials::error::CredentialsError;
 use crate::credentials::provider::Provider;
 use crate::credentials::snapshot::Credentials;
-use crate::world::{Clock, Random, Tick, World};
+use crate::world::{BoxFuture, Clock, Random, Tick, World};
 
-/// The longest exchange: beyond the bounds of all providers of this library together, so it only
-/// ends somebody's own provider that hangs.
-const LONGEST_EXCHANGE: Duration = Duration::from_mins(5);
+/// The longest exchange, in signs of life: beyond the bounds of all providers of this library
+/// together, so it only ends somebody's own provider that hangs.
+const LONGEST_EXCHANGE: u32 = 5 * 60;
+/// How often an exchange under way gives a sign of life.
+const BEAT: Duration = Duration::from_secs(1);
+/// After so long without one it is left alone: its runtime stands still, as one of a single thread
+/// does between two calls of `block_on`, and may never go on.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 
 /// How an exchange ended, for all who waited.
 type Outcome = Result<Arc<Entry>, CredentialsError>;
+/// Gets the outcome; until then each change is a sign of life.
+type Awaited = watch::Receiver<Option<Outcome>>;
 
 /// What all clones of a client share.
 pub(super) struct Shared {
@@ -34,18 +42,25 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     /// The exchange that is under way.
-    flight: Option<watch::Receiver<Option<Outcome>>>,
+    flight: Option<Awaited>,
     /// Failures in a row.
     failures: u32,
     /// The last of them, and when the source may be asked again.
     failed: Option<(CredentialsError, Tick)>,
 }
 
+impl State {
+    fn is_under_way(&self, flight: &Awaited) -> bool {
+        let current = self.flight.as_ref();
+        current.is_some_and(|current| current.same_channel(flight))
+    }
+}
+
 /// What a caller does next.
 enum Step {
     Take(Guard<Arc<Entry>>),
     Fail(CredentialsError),
-    Wait(watch::Receiver<Option<Outcome>>),
+    Wait(Awaited),
     /// Begin an exchange, and take meanwhile what is there, if it is good enough.
     Begin(Flight, Option<Guard<Arc<Entry>>>),
 }
@@ -54,10 +69,11 @@ enum Step {
 enum Interrupted {
     #[error("there is no tokio runtime here; call it on one, or use credentials::blocking::Client")]
     NoRuntime,
-    #[error("it gave no answer within {LONGEST_EXCHANGE:?}")]
+    #[error("it gave no answer within {LONGEST_EXCHANGE} seconds")]
     TimedOut,
     #[error(
-        "the exchange was broken off again and again, because it panicked or its runtime ended"
+        "the exchange was broken off again and again, because it panicked or its runtime ended or \
+         stood still"
     )]
     Abandoned,
 }
@@ -91,7 +107,7 @@ impl Shared {
     pub(super) async fn wait(self: &Arc<Self>) -> Result<Guard<Arc<Entry>>, CredentialsError> {
         // An exchange that is broken off tells nobody how it would have ended.
         for _ in 0..3 {
-            let mut flight = match self.step() {
+            let flight = match self.step() {
                 Step::Take(entry) => return Ok(entry),
                 Step::Fail(error) => return Err(error),
                 Step::Wait(flight) => flight,
@@ -104,13 +120,44 @@ impl Shared {
                     outcome
                 }
             };
-            if let Ok(outcome) = flight.wait_for(Option::is_some).await
-                && let Some(outcome) = outcome.clone()
-            {
+            if let Some(outcome) = self.outcome_of(flight).await {
                 return outcome.map(Guard::from_inner);
             }
         }
         Err(self.interrupted(Interrupted::Abandoned))
+    }
+
+    /// How the exchange ends; none when it was broken off, or stands still.
+    async fn outcome_of(&self, mut flight: Awaited) -> Option<Outcome> {
+        loop {
+            let outcome = flight.borrow_and_update().clone();
+            if outcome.is_some() {
+                return outcome;
+            }
+            let sign = flight.changed();
+            // What is fixed ends at once, and there may be no timer here.
+            let sign = if self.provider.is_fixed() {
+                Ok(sign.await)
+            } else {
+                timeout(LONGEST_SILENCE, sign).await
+            };
+            match sign {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => {
+                    self.leave(&flight);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Makes room for another exchange in the place of this one.
+    fn leave(&self, flight: &Awaited) {
+        let mut state = self.state();
+        if state.is_under_way(flight) {
+            state.flight = None;
+        }
     }
 
     fn step(self: &Arc<Self>) -> Step {
@@ -144,8 +191,8 @@ impl Shared {
         }
     }
 
-    /// Notes how an exchange ended.
-    fn ended(&self, answer: Result<Credentials, CredentialsError>) -> Outcome {
+    /// Notes how this exchange ended, unless another one has taken its place.
+    fn ended(&self, flight: &Awaited, answer: Result<Credentials, CredentialsError>) -> Outcome {
         let (clock, random) = (self.clock.as_ref(), self.random.as_ref());
         let outcome = answer.and_then(|credentials| {
             Entry::arrived(credentials, self.provider.is_fixed(), clock, random)
@@ -153,6 +200,9 @@ impl Shared {
                 .map_err(|error| self.interrupted(error))
         });
         let mut state = self.state();
+        if !state.is_under_way(flight) {
+            return outcome;
+        }
         state.flight = None;
         match &outcome {
             Ok(entry) => {
@@ -236,7 +286,7 @@ impl Flight {
             let error = self.shared.interrupted(Interrupted::NoRuntime);
             return self.end(Err(error));
         }
-        let mut exchange = Box::pin(async move { provider.credentials().await });
+        let mut exchange = ask(Arc::clone(&provider));
         let first = exchange
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
@@ -244,9 +294,7 @@ impl Flight {
             (Poll::Ready(answer), _) => self.end(answer),
             (Poll::Pending, Ok(runtime)) => {
                 runtime.spawn(async move {
-                    let answer = tokio::time::timeout(LONGEST_EXCHANGE, exchange)
-                        .await
-                        .unwrap_or_else(|_| Err(self.shared.interrupted(Interrupted::TimedOut)));
+                    let answer = self.rest_of(exchange).await;
                     self.end(answer);
                 });
             }
@@ -257,16 +305,52 @@ impl Flight {
         }
     }
 
+    /// The answer of an exchange that has begun. Where its runtime stood still meanwhile, its
+    /// time-outs are over through no fault of the source, so it is asked once more.
+    async fn rest_of(&self, mut exchange: Exchange) -> Result<Credentials, CredentialsError> {
+        let clock = self.shared.clock.as_ref();
+        let (mut last, mut stood_still, mut again) = (clock.steady(), false, false);
+        for _ in 0..LONGEST_EXCHANGE {
+            let answer = timeout(BEAT, &mut exchange).await;
+            let now = clock.steady();
+            stood_still |= now.saturating_sub(last) > LONGEST_SILENCE;
+            last = now;
+            match answer {
+                Ok(Err(CredentialsError::Unavailable { .. }))
+                    if stood_still && !again && self.is_under_way() =>
+                {
+                    again = true;
+                    exchange = ask(Arc::clone(&self.shared.provider));
+                }
+                Ok(answer) => return answer,
+                Err(_) => self.outcome.send_modify(|_| {}),
+            }
+        }
+        Err(self.shared.interrupted(Interrupted::TimedOut))
+    }
+
+    fn is_under_way(&self) -> bool {
+        let state = self.shared.state();
+        state.is_under_way(&self.outcome.subscribe())
+    }
+
     fn end(self, answer: Result<Credentials, CredentialsError>) {
-        let outcome = self.shared.ended(answer);
+        let outcome = self.shared.ended(&self.outcome.subscribe(), answer);
         self.outcome.send_replace(Some(outcome));
     }
+}
+
+/// A question to the source, under way.
+type Exchange = BoxFuture<'static, Result<Credentials, CredentialsError>>;
+
+fn ask(provider: Arc<dyn Provider>) -> Exchange {
+    Box::pin(async move { provider.credentials().await })
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
         if self.outcome.borrow().is_none() {
-            self.shared.state().flight = None;
+            self.shared.leave(&self.outcome.subscribe());
         }
     }
 }

@@ -27,7 +27,8 @@
 //! keep anything alive.
 //!
 //! An exchange runs as a task of the runtime of the caller that began it, so a caller that goes
-//! away ends nobody else's wait; if that runtime ends, another caller begins anew.
+//! away ends nobody else's wait; if that runtime ends, or stands still for 5 seconds, another caller
+//! begins anew.
 
 pub mod blocking;
 mod entry;

@@ -70,6 +70,8 @@ enum Mood {
     Good(i64),
     /// Good ones of an issuer whose clock is an hour ahead.
     GoodOfAnotherClock(i64),
+    /// Of an issuer whose clock is so far off that there is no such time.
+    Timeless,
     /// Credentials without an end.
     Endless,
     Down,
@@ -87,6 +89,7 @@ struct Fake {
     clocks: Arc<Clocks>,
     calls: AtomicU32,
     mood: Mutex<Mood>,
+    then: Mutex<Option<Mood>>,
     /// Permits to answer, where answers are held back.
     gate: Semaphore,
     gated: AtomicBool,
@@ -105,6 +108,15 @@ impl Fake {
         self.gated.store(true, Ordering::SeqCst);
     }
 
+    fn hold_back_no_more(&self) {
+        self.gated.store(false, Ordering::SeqCst);
+    }
+
+    /// How the next answer but one and all after it are, which are not held back.
+    fn then(&self, mood: Mood) {
+        *self.then.lock().unwrap() = Some(mood);
+    }
+
     fn let_one_through(&self) {
         self.gate.add_permits(1);
     }
@@ -119,6 +131,10 @@ impl Fake {
         }
         let given = Credentials::new(format!("id-{call}"), "secret".into(), "fake");
         let mood = *self.mood.lock().unwrap();
+        if let Some(then) = self.then.lock().unwrap().take() {
+            self.set(then);
+            self.hold_back_no_more();
+        }
         match mood {
             Mood::Good(life) => {
                 Ok(given.with_expiration(self.clocks.now() + TimeDelta::seconds(life)))
@@ -130,6 +146,9 @@ impl Fake {
                     .with_expiration(issuers_now + TimeDelta::seconds(life))
                     .with_issuer_ahead(ahead))
             }
+            Mood::Timeless => Ok(given
+                .with_expiration(DateTime::<Utc>::MAX_UTC)
+                .with_issuer_ahead(TimeDelta::MAX)),
             Mood::Endless => Ok(given),
             Mood::Down => Err(CredentialsError::unavailable("fake", NoAnswer)),
             Mood::Misconfigured => Err(CredentialsError::misconfigured("fake", NoAnswer)),
@@ -160,6 +179,7 @@ fn rig(mood: Mood) -> Rig {
         clocks: Arc::clone(&clocks),
         calls: AtomicU32::new(0),
         mood: Mutex::new(mood),
+        then: Mutex::default(),
         gate: Semaphore::new(0),
         gated: AtomicBool::new(false),
     });
@@ -336,6 +356,14 @@ async fn the_end_is_a_time_of_the_issuers_clock() {
 }
 
 #[tokio::test]
+async fn a_time_that_does_not_exist_is_an_error_and_no_panic() {
+    let rig = rig(Mood::Timeless);
+    let error = rig.fails().await.chain().to_string();
+    assert!(error.contains("check this machine's clock"), "{error}");
+    assert_eq!(rig.fake.calls(), 1);
+}
+
+#[tokio::test]
 async fn what_is_over_when_it_comes_is_an_error() {
     let rig = rig(Mood::Good(-1));
     let error = rig.fails().await;
@@ -391,6 +419,49 @@ fn a_runtime_that_ends_takes_no_other_callers_with_it() {
     drop(first);
     rig.fake.let_one_through();
     assert_eq!(runtime().block_on(rig.id()), "id-2");
+}
+
+#[test]
+fn a_runtime_that_stands_still_keeps_no_other_callers_waiting() {
+    let rig = rig(Mood::Good(HOUR));
+    rig.fake.hold_back();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    // It lives on, but nobody drives it.
+    let first = runtime();
+    first.block_on(async {
+        let wait = tokio::time::timeout(Duration::from_millis(10), rig.client.credentials());
+        assert!(wait.await.is_err());
+    });
+    rig.fake.hold_back_no_more();
+    assert_eq!(runtime().block_on(rig.id()), "id-2");
+    // What it gets at last is older than what is there.
+    rig.fake.let_one_through();
+    first.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    assert_eq!(first.block_on(rig.id()), "id-2");
+}
+
+#[test]
+fn a_runtime_that_stood_still_is_no_failure_of_the_source() {
+    let rig = rig(Mood::Down);
+    rig.fake.hold_back();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let wait = tokio::time::timeout(Duration::from_millis(10), rig.client.credentials());
+        assert!(wait.await.is_err());
+    });
+    rig.clocks.pass(20);
+    rig.fake.let_one_through();
+    // The first exchange fails, as one does whose time-out is over; the second is a new one.
+    rig.fake.then(Mood::Good(HOUR));
+    assert_eq!(runtime.block_on(rig.id()), "id-2");
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::contract::arn::{InvalidName, ProviderArn, RoleArn};
 use crate::contract::env;
 use crate::credentials::error::CredentialsError;
@@ -237,6 +239,7 @@ impl Provider for OidcRoleArn {
 fn read_token(files: &dyn Files, path: &Path) -> Result<SecretText, OidcRoleArnError> {
     let bytes = files
         .read(path, MAX_TOKEN_FILE)
+        .map(Zeroizing::new)
         .map_err(|source| OidcRoleArnError::TokenFile {
             path: path.to_owned(),
             source,

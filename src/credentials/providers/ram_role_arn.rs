@@ -212,8 +212,9 @@ impl Provider for RamRoleArn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::test_world::{cause, world};
+    use crate::credentials::test_world::{Script, cause, world};
     use crate::credentials::{Bearer, DefaultChain, Environment, Source, StaticAk, StaticSts};
+    use crate::world::Http;
     use rstest::rstest;
 
     const ROLE: &str = "acs:ram::1234567890123456:role/app";
@@ -258,6 +259,30 @@ mod tests {
         assert_eq!(provider.session.policy, None);
         assert_eq!(provider.external_id, None);
         assert_eq!(provider.endpoint.to_string(), "sts.aliyuncs.com");
+    }
+
+    /// Requests are stamped with the time at STS, and a gateway in between does not know it.
+    #[tokio::test]
+    async fn only_sts_tells_the_time() {
+        const WRONG: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
+        let good = r#"{"Credentials":{"AccessKeyId":"STS.a","AccessKeySecret":"s",
+            "SecurityToken":"t","Expiration":"2026-01-02T04:04:05Z"}}"#;
+        let script = Script::new();
+        script
+            .then_with(502, "<html>", http::header::DATE, WRONG)
+            .then(200, good);
+        let world = World {
+            http: Arc::clone(&script) as Arc<dyn Http>,
+            ..world(&[])
+        };
+        let provider = builder().build(&world).unwrap();
+        provider.credentials().await.unwrap();
+        let asked = script.asked();
+        assert_eq!(asked.len(), 2);
+        for request in asked {
+            let query = request.uri().query().unwrap();
+            assert!(query.contains("Timestamp=2026-01-02"), "{query}");
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@
 //! **Failures.** No command, a broken one, or a program that cannot be started: misconfigured. A
 //! program that fails, takes too long or prints anything else: unavailable, since nothing tells a
 //! network failure from a login that is over. It is run once a call; trying again is its own
-//! business. An error names the program and its exit code, never an argument or anything that it
+//! business. A program that asks this library in turn may come to the same profile again, and so on
+//! without an end: so the variable `RRSA_EXTERNAL_DEPTH` counts, and the fifth program inside each
+//! other is not started (misconfigured). An error names the program and its exit code, never an argument or anything that it
 //! wrote: either may be a secret. That goes for its standard error, too, which the official SDKs
 //! show; to see it, run the command by hand.
 //!
@@ -57,9 +59,11 @@ use std::time::Duration;
 
 pub use command_line::CommandLineError;
 
+use crate::contract::env;
 use crate::credentials::error::CredentialsError;
 use crate::credentials::provider::Provider;
 use crate::credentials::snapshot::Credentials;
+use crate::credentials::variables::Variables;
 use crate::secret::SecretText;
 use crate::world::{BoxFuture, Clock, Command, ProcessError, Processes, World};
 use command_line::Dialect;
@@ -69,10 +73,13 @@ const NAME: &str = "external";
 /// How long the program may run where nobody says otherwise.
 const DEFAULT_TIME_OUT: Duration = Duration::from_mins(1);
 
+/// So many programs may run inside each other, each as the External profile of the one before.
+const MAX_DEPTH: u32 = 4;
+
 /// Longest output that is taken; real ones have under 4 KiB.
 const MAX_OUTPUT: usize = 64 * 1024;
 
-/// Why a program that was started gave no credentials.
+/// Why a program gave no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
@@ -96,6 +103,16 @@ pub enum ExternalError {
         /// What is wrong, without its content.
         problem: String,
     },
+    /// Programs run each other without an end.
+    #[error(
+        "{program} is not started, for {MAX_DEPTH} such programs run inside each other already; \
+         does the command ask for the very profile that names it? (for rrsa, add --without \
+         cli_profile or name another --profile)"
+    )]
+    Circle {
+        /// The program.
+        program: String,
+    },
 }
 
 fn ending(code: Option<i32>) -> String {
@@ -118,6 +135,8 @@ pub struct ExternalConfig {
 #[derive(Debug, Clone)]
 pub struct External {
     command: Command,
+    /// So many such programs this one runs in.
+    depth: u32,
     clock: Arc<dyn Clock>,
     processes: Arc<dyn Processes>,
 }
@@ -137,9 +156,16 @@ impl External {
         } else {
             time_out
         };
+        let depth = Variables::of(NAME, world.env.as_ref())
+            .text(env::EXTERNAL_DEPTH)?
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+            .min(MAX_DEPTH);
         Ok(Self {
+            depth,
             command: Command {
                 argv,
+                variables: vec![(env::EXTERNAL_DEPTH, (depth + 1).to_string())],
                 time_out,
                 max_output: MAX_OUTPUT,
             },
@@ -149,6 +175,13 @@ impl External {
     }
 
     async fn run(&self) -> Result<Credentials, CredentialsError> {
+        if self.depth >= MAX_DEPTH {
+            let program = self.command.program();
+            return Err(CredentialsError::misconfigured(
+                NAME,
+                ExternalError::Circle { program },
+            ));
+        }
         let finished = self
             .processes
             .run(self.command.clone())
@@ -203,6 +236,7 @@ fn is_passing(kind: io::ErrorKind) -> bool {
 mod tests {
     use super::*;
     use crate::credentials::test_world::{Printing, cause, world};
+    use crate::world::FixedEnv;
     use rstest::rstest;
 
     const KEYS: &str = r#"{"access_key_id":"akid","access_key_secret":"sk-1"}"#;
@@ -252,6 +286,7 @@ mod tests {
         }
         let expected = Command {
             argv: ["my tool", "--a", "b c"].map(str::to_owned).to_vec(),
+            variables: vec![("RRSA_EXTERNAL_DEPTH", "1".to_owned())],
             time_out: Duration::from_mins(1),
             max_output: 64 * 1024,
         };
@@ -262,6 +297,35 @@ mod tests {
         };
         let provider = External::new(given, &world).unwrap();
         assert_eq!(provider.command.time_out, Duration::from_millis(500));
+    }
+
+    #[rstest]
+    #[case("1", Some("2"))]
+    #[case("3", Some("4"))]
+    #[case("junk", Some("1"))]
+    #[case("4", None)]
+    #[case("4294967295", None)]
+    #[tokio::test]
+    async fn programs_do_not_run_inside_each_other_without_an_end(
+        #[case] depth: &'static str,
+        #[case] next: Option<&str>,
+    ) {
+        let (processes, world) = printing(Some(0), KEYS);
+        let world = World {
+            env: Arc::new(FixedEnv::of([(env::EXTERNAL_DEPTH, depth)])),
+            ..world
+        };
+        let provider = External::new(config("tool --secret hunter2"), &world).unwrap();
+        let answer = provider.credentials().await;
+        let ran = processes.ran();
+        let given = ran.first().map(|command| command.variables[0].1.as_str());
+        assert_eq!(given, next);
+        if next.is_none() {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, CredentialsError::Misconfigured { .. }));
+            let cause = cause(&error);
+            assert!(cause.starts_with("tool is not started"), "{cause}");
+        }
     }
 
     /// Ours differs from the official SDKs on purpose: what the program wrote is not shown.
