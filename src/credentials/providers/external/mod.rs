@@ -28,11 +28,13 @@
 //! **Failures.** No command, a broken one, or a program that cannot be started: misconfigured. A
 //! program that fails, takes too long or prints anything else: unavailable, since nothing tells a
 //! network failure from a login that is over. It is run once a call; trying again is its own
-//! business. A program that asks this library in turn may come to the same profile again, and so on
-//! without an end: so the variable `RRSA_EXTERNAL_DEPTH` counts, and the fifth program inside each
-//! other is not started (misconfigured). An error names the program and its exit code, never an argument or anything that it
+//! business. An error names the program and its exit code, never an argument or anything that it
 //! wrote: either may be a secret. That goes for its standard error, too, which the official SDKs
 //! show; to see it, run the command by hand.
+//!
+//! A program that asks this library in turn may come to the same profile again, and so on without
+//! an end: so the variable `RRSA_EXTERNAL_DEPTH` counts, and the fifth program inside each other is
+//! not started (misconfigured).
 //!
 //! ```no_run
 //! use rrsa::credentials::{External, ExternalConfig, Provider};
