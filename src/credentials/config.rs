@@ -501,12 +501,12 @@ mod tests {
     ];
 
     #[rstest]
-    #[case::ak_2_differs_on_purpose(Config { access_key_id: Some("akid".into()), ..of(Kind::AccessKey) }, "the access key secret is empty")]
-    #[case::secret(Config { access_key_secret: Some("s".into()), ..of(Kind::AccessKey) }, "the access key id is empty")]
-    #[case::sts_id(Config { access_key_id: Some("akid".into()), ..of(Kind::Sts) }, "the access key secret is empty")]
-    #[case::sts_1_differs_on_purpose(Config { access_key_id: Some("akid".into()), access_key_secret: Some("s".into()), ..of(Kind::Sts) }, "the security token is empty")]
-    #[case::role(Config { access_key_id: Some("akid".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key secret is empty")]
-    #[case::role_with_a_token(Config { security_token: Some("t".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key id is empty")]
+    #[case::ak_2_differs_on_purpose(Config { access_key_id: Some("akid".into()), ..of(Kind::AccessKey) }, "the access key secret is missing or empty")]
+    #[case::secret(Config { access_key_secret: Some("s".into()), ..of(Kind::AccessKey) }, "the access key id is missing or empty")]
+    #[case::sts_id(Config { access_key_id: Some("akid".into()), ..of(Kind::Sts) }, "the access key secret is missing or empty")]
+    #[case::sts_1_differs_on_purpose(Config { access_key_id: Some("akid".into()), access_key_secret: Some("s".into()), ..of(Kind::Sts) }, "the security token is missing or empty")]
+    #[case::role(Config { access_key_id: Some("akid".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key secret is missing or empty")]
+    #[case::role_with_a_token(Config { security_token: Some("t".into()), role_arn: Some(ROLE.into()), ..of(Kind::RamRoleArn) }, "the access key id is missing or empty")]
     fn half_a_key_is_not_completed_by_the_environment(
         #[case] config: Config,
         #[case] expected: &str,

@@ -74,6 +74,9 @@ pub struct PassedOver {
 }
 
 fn listed(sources: &[PassedOver]) -> String {
+    if sources.is_empty() {
+        return "all of them are left out of the chain".to_owned();
+    }
     let each: Vec<_> = sources
         .iter()
         .map(|passed| format!("{}: {}", passed.source, passed.why))
@@ -87,10 +90,16 @@ pub struct CauseChain<'a>(&'a CredentialsError);
 
 impl fmt::Display for CauseChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            // Some errors say their cause themselves.
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
             cause = error.source();
         }
         Ok(())

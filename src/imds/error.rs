@@ -21,7 +21,10 @@ pub enum Error {
         source: HttpError,
     },
     /// The machine has no role at all, or not the one that was named.
-    #[error("{}; attach the role to the ECS instance", no_role(.0.as_ref()))]
+    #[error(
+        "{}; attach the role to the ECS instance, if this machine is one",
+        no_role(.0.as_ref())
+    )]
     NoRole(Option<RoleName>),
     /// Another status than 200.
     #[error("the ECS metadata service answered HTTP {status} when asked for {question}")]
@@ -95,7 +98,7 @@ mod tests {
         let named = Error::NoRole(Some("node".parse().unwrap()));
         assert_eq!(
             named.to_string(),
-            "the ECS instance has no RAM role node; attach the role to the ECS instance"
+            "the ECS instance has no RAM role node; attach the role to the ECS instance, if this machine is one"
         );
         assert!(
             Error::NoRole(None)

@@ -130,7 +130,10 @@ async fn answer(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Resp
                 Err(error) => unavailable("Unsuitable", &error.to_string()),
             }
         }
-        Err(error) => unavailable(code(&error), &error.chain().to_string()),
+        Err(error) => {
+            tracing::warn!(error = %error.chain(), "there are no credentials to give");
+            unavailable(code(&error), &error.chain().to_string())
+        }
     };
     respond(status, &body)
 }

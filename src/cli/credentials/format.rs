@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::explain::columns;
 use super::keys;
-use crate::contract::env;
 use crate::credentials::Credentials;
 use crate::credentials::formats::{self, Fields, Keys};
 use crate::secret::SecretText;
@@ -62,7 +61,14 @@ pub(super) fn rendered(
         ..keys
     };
     Ok(match format {
-        Format::Env => shell_lines(&keys),
+        // What is masked must not be set by a shell that evaluates it all the same.
+        Format::Env => shell_lines(
+            &keys,
+            match secrets {
+                Secrets::Masked => "# ",
+                Secrets::Shown => "",
+            },
+        ),
         Format::Ini => formats::ini(&keys),
         Format::Json => pretty(&Value::Object(formats::process_output(&keys))),
         Format::Cli => pretty(&formats::cli_configuration(formats::profile(&keys), region)),
@@ -91,14 +97,14 @@ pub(super) fn uri_answer(keys: &Keys, provider: &str) -> anyhow::Result<Fields> 
 }
 
 /// Sets the variables of these keys, and unsets those that they do not have: a token of other keys
-/// would spoil them.
-fn shell_lines(keys: &Keys) -> SecretText {
+/// would spoil them. Each line begins with `mark`.
+fn shell_lines(keys: &Keys, mark: &str) -> SecretText {
     let variables = formats::variables(keys);
     let mut lines = String::new();
     for name in formats::VARIABLES {
         let _ = match variables.iter().find(|(set, _)| set == name) {
-            Some((_, value)) => writeln!(lines, "{}", export(name, value.expose())),
-            None => writeln!(lines, "unset {name}"),
+            Some((_, value)) => writeln!(lines, "{mark}{}", export(name, value.expose())),
+            None => writeln!(lines, "{mark}unset {name}"),
         };
     }
     lines.into()
@@ -153,10 +159,7 @@ fn expires(credentials: &Credentials, now: DateTime<Utc>) -> String {
             formats::timestamp(end),
             in_words(end - now - credentials.issuer_is_ahead())
         ),
-        (None, Some(_)) => format!(
-            "at an unknown time; {} may tell it",
-            env::CREDENTIALS_EXPIRATION
-        ),
+        (None, Some(_)) => "at an unknown time".to_owned(),
         (None, None) => "never".to_owned(),
     }
 }
@@ -215,6 +218,12 @@ mod tests {
         let bearer = Credentials::bearer(TOKEN.into(), "bearer");
         let text = summary(&bearer, Secrets::Masked, time("2026-01-02T03:00:00Z")).unwrap();
         assert!(!leaks(text.expose(), TOKEN));
+    }
+
+    #[test]
+    fn a_shell_that_evaluates_masked_lines_sets_nothing() {
+        let text = rendered(&temporary(), Format::Env, Secrets::Masked, None).unwrap();
+        assert!(text.expose().lines().all(|line| line.starts_with("# ")));
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn failure(error: CredentialsError) -> anyhow::Error {
                 explain::columns(&rows).trim_end()
             )
         }
-        other => other.into(),
+        other => anyhow::anyhow!("{}", other.chain()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::world::BoxFuture;
 const NAME: &str = "bearer";
 
 #[derive(Debug, thiserror::Error)]
-#[error("the bearer token is empty")]
+#[error("the bearer token is missing or empty")]
 struct EmptyToken;
 
 /// Gives a bearer token out.

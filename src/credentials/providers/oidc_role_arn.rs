@@ -46,7 +46,7 @@ const MAX_TOKEN_FILE: usize = 20_000 + 64;
 pub enum OidcRoleArnError {
     /// Some settings are there and these are not.
     #[error(
-        "{} not set, but others of its set are; in a pod with RRSA all three of {}, {} and {} are injected: recreate the pod",
+        "{} not set, but others of its set are; give all three in the program, or set all of {}, {} and {}; in a pod with RRSA they are injected: recreate it where they are missing",
         .0.join(" and "), env::OIDC_TOKEN_FILE, env::OIDC_PROVIDER_ARN, env::ROLE_ARN
     )]
     Incomplete(Vec<&'static str>),

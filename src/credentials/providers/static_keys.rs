@@ -30,7 +30,7 @@ const STATIC_STS: &str = "static_sts";
 #[non_exhaustive]
 pub enum StaticKeysError {
     /// A part was given empty.
-    #[error("{0} is empty")]
+    #[error("{0} is missing or empty")]
     Empty(&'static str),
     /// Some variables are set and this one is not.
     #[error("{0} is not set, but others of its set are; set all of them or none")]
