@@ -53,6 +53,7 @@ use crate::world::{HttpOptions, Route, World};
 
 /// The types of credentials, named as `type` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// `access_key`: a key that does not end.
     AccessKey,
@@ -204,8 +205,8 @@ pub struct Config {
     pub role_session_expiration: Duration,
     /// Session policy.
     pub policy: Option<String>,
-    /// What the role's trust policy may ask for besides the caller.
-    pub external_id: Option<String>,
+    /// What the role's trust policy may ask for besides the caller; some treat it as a secret.
+    pub external_id: Option<SecretText>,
     /// The STS host.
     pub sts: StsHost,
     /// ARN of the OIDC provider.
@@ -302,13 +303,13 @@ impl Config {
             &self.role_arn,
             &self.role_session_name,
             &self.policy,
-            &self.external_id,
             &self.oidc_provider_arn,
             &self.role_name,
         ];
         let secrets = [
             &self.access_key_secret,
             &self.security_token,
+            &self.external_id,
             &self.bearer_token,
             &self.credentials_uri,
             &self.process_command,
@@ -364,7 +365,7 @@ impl Config {
             .session_name(self.role_session_name.unwrap_or_default())
             .duration(self.role_session_expiration)
             .policy(self.policy.unwrap_or_default())
-            .external_id(self.external_id.unwrap_or_default())
+            .external_id(or_empty(self.external_id.as_ref()))
             .sts_host(self.sts)
             .build(world)
     }

@@ -10,20 +10,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::world::{
     BoxFuture, Clock, Command, Finished, FixedEnv, Http, HttpError, ProcessError, Processes,
-    Request, Response, SystemFiles, SystemProcesses, SystemRandom, World,
+    Request, Response, SystemFiles, World,
 };
-
-#[derive(Debug)]
-struct Unplugged;
-
-impl Http for Unplugged {
-    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
-        Box::pin(std::future::ready(Err(HttpError::Connect {
-            host: "nowhere".to_owned(),
-            cause: "unplugged".to_owned(),
-        })))
-    }
-}
 
 /// A service that answers from a list, and keeps the requests.
 #[derive(Debug, Default)]
@@ -140,13 +128,8 @@ pub(super) fn now() -> DateTime<Utc> {
 pub(super) fn world(variables: &[(&str, &str)]) -> World {
     World {
         clock: HandClock::new(),
-        env: Arc::new(FixedEnv::of(variables.iter().copied())),
         files: Arc::new(SystemFiles),
-        random: Arc::new(SystemRandom),
-        http: Arc::new(Unplugged),
-        direct: Arc::new(Unplugged),
-        processes: Arc::new(SystemProcesses),
-        metadata: Arc::new(Unplugged),
+        ..World::sealed(FixedEnv::of(variables.iter().copied()))
     }
 }
 

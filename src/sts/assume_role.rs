@@ -44,8 +44,8 @@ pub struct AssumeRole {
     pub duration: Duration,
     /// Session policy, at most 2,048 characters.
     pub policy: Option<String>,
-    /// What the role's trust policy may ask for besides the caller.
-    pub external_id: Option<String>,
+    /// What the role's trust policy may ask for besides the caller; some treat it as a secret.
+    pub external_id: Option<SecretText>,
 }
 
 /// A number that is used once: sending a request takes it, and it cannot be copied.
@@ -79,7 +79,8 @@ impl AssumeRole {
         nonce: &Nonce,
     ) -> Result<Request, InvalidRequest> {
         check_session(&self.session_name, self.duration, self.policy.as_deref())?;
-        if !self.external_id.as_deref().is_none_or(is_external_id) {
+        let external_id = self.external_id.as_ref().map(SecretText::expose);
+        if !external_id.is_none_or(is_external_id) {
             return Err(InvalidRequest::ExternalId);
         }
         self.build(endpoint, now, nonce)
@@ -98,7 +99,7 @@ impl AssumeRole {
             ("RoleSessionName", &self.session_name),
         ];
         if let Some(id) = &self.external_id {
-            parameters.push(("ExternalId", id));
+            parameters.push(("ExternalId", id.expose()));
         }
         if let Some(policy) = &self.policy {
             parameters.push(("Policy", policy));
@@ -190,7 +191,7 @@ mod tests {
             r#"{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "oss:*", "Resource": "*"}]}"#
                 .to_owned(),
         );
-        request.external_id = Some("ext+id".to_owned());
+        request.external_id = Some("ext+id".into());
         request.caller.security_token = Some("CAIS/a+b==".into());
         let http = built(&request);
         let query = http.uri().query().unwrap();
@@ -230,7 +231,7 @@ mod tests {
         for id in ["x", "with space", "ümlaut"] {
             let mut request = request();
             request.session_name = "session-1".to_owned();
-            request.external_id = Some(id.to_owned());
+            request.external_id = Some(id.into());
             let error = request
                 .to_http(
                     &"sts.aliyuncs.com".parse().unwrap(),

@@ -46,6 +46,7 @@ pub struct Refusal {
 
 /// What a refusal means. One code of STS carries several meanings, so the message is read too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RefusalKind {
     /// The token is past its life.
     TokenExpired,

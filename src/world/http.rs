@@ -25,7 +25,8 @@ pub const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest body that is read from the metadata service; credentials have about 2 KiB.
 pub const MAX_METADATA_BODY: usize = 64 * 1024;
 
-/// Sends requests.
+/// Sends requests. `Debug` must show neither requests nor answers: providers show it as a part of
+/// themselves.
 pub trait Http: Debug + Send + Sync {
     /// Sends the request and reads the whole answer.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>>;

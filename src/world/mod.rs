@@ -8,6 +8,7 @@ mod files;
 mod http;
 mod process;
 mod random;
+mod sealed;
 mod server_time;
 
 use std::sync::Arc;
@@ -48,6 +49,41 @@ pub struct World {
 }
 
 impl World {
+    /// A world in which nothing outside is there but these variables and the system's clock and
+    /// randomness: no file, no program, no network. Tests replace the one door that they need.
+    ///
+    /// ```
+    /// use rrsa::credentials::{CredentialsError, DefaultChain, Provider};
+    /// use rrsa::world::{FixedEnv, World};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let world = World::sealed(FixedEnv::of([
+    ///     ("ALIBABA_CLOUD_ACCESS_KEY_ID", "akid"),
+    ///     ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "aksecret"),
+    /// ]));
+    /// let credentials = DefaultChain::new(&world).credentials().await.unwrap();
+    /// assert_eq!(credentials.provider_name(), "default/env");
+    ///
+    /// let nothing = World::sealed(FixedEnv::default());
+    /// let error = DefaultChain::new(&nothing).credentials().await.unwrap_err();
+    /// assert!(matches!(error, CredentialsError::NoSource { .. }));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn sealed(env: FixedEnv) -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            env: Arc::new(env),
+            files: Arc::new(sealed::NoFiles),
+            random: Arc::new(SystemRandom),
+            http: Arc::new(sealed::NoNetwork),
+            direct: Arc::new(sealed::NoNetwork),
+            metadata: Arc::new(sealed::NoNetwork),
+            processes: Arc::new(sealed::NoPrograms),
+        }
+    }
+
     /// The machine as it is, with the usual bounds.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ async fn a_user_assumes_a_role() {
     // Spaces and `+` are where signatures with form-style escaping fail.
     let policy = r#"{ "Version": "1", "Statement": [{"Effect": "Allow", "Action": "oss:*", "Resource": "a+b~*"}] }"#;
     request.policy = Some(policy.to_owned());
-    request.external_id = Some(EXTERNAL_ID.to_owned());
+    request.external_id = Some(EXTERNAL_ID.into());
     request.duration = Duration::from_mins(15);
     let issued = sent(&house.sts_client(), &house, &request).await.unwrap();
     assert_eq!(

@@ -175,7 +175,7 @@ impl Settings {
             role_session_name: self.role_session_name,
             role_session_expiration: Duration::from_secs(self.role_session_expiration),
             policy: self.policy,
-            external_id: self.external_id,
+            external_id: self.external_id.map(SecretText::from),
             sts: StsHost {
                 endpoint: self.sts.endpoint,
                 region: self.sts.region,

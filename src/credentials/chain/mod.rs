@@ -50,6 +50,7 @@ struct NoSuchProfile {
 
 /// What a source of the chain said, for a person who wonders.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It is not set up, and was passed over.
     PassedOver(String),

@@ -13,6 +13,7 @@ use crate::world::{HttpError, World};
 
 /// A source of the default chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// `env`: the keys of the environment.
     Env,

@@ -39,7 +39,7 @@ pub(super) struct CliEntry {
     pub(super) ram_session_name: Option<String>,
     pub(super) expired_seconds: Option<u64>,
     pub(super) policy: Option<String>,
-    pub(super) external_id: Option<String>,
+    pub(super) external_id: Option<SecretText>,
     pub(super) source_profile: Option<String>,
     pub(super) oidc_provider_arn: Option<String>,
     pub(super) oidc_token_file: Option<String>,

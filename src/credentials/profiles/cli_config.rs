@@ -128,7 +128,7 @@ impl Required<'_> {
             role_session_name: text(entry.ram_session_name.as_ref()),
             role_session_expiration: Duration::from_secs(entry.expired_seconds.unwrap_or(0)),
             policy: text(entry.policy.as_ref()),
-            external_id: text(entry.external_id.as_ref()),
+            external_id: secret(entry.external_id.as_ref()),
             sts: StsHost {
                 endpoint: text(entry.sts_endpoint.as_ref()).map(|url| host(&url).to_owned()),
                 region: text(entry.sts_region.as_ref()),
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(config.role_session_name.as_deref(), Some("s"));
         assert_eq!(config.role_session_expiration, Duration::from_mins(15));
         assert_eq!(config.policy.as_deref(), Some("{}"));
-        assert_eq!(config.external_id.as_deref(), Some("e"));
+        assert_eq!(config.external_id, Some("e".into()));
         assert_eq!(config.sts.endpoint.as_deref(), Some("sts.example"));
         assert_eq!(config.sts.region.as_deref(), Some("cn-beijing"));
         assert_eq!(config.sts.vpc, Some(true));

@@ -41,7 +41,7 @@ pub(super) fn ini_config(section: &Section) -> Result<Config, ProfileMistake> {
         },
         Kind::RamRoleArn => Config {
             security_token: section.secret("security_token"),
-            external_id: section.text("external_id"),
+            external_id: section.secret("external_id"),
             ..of.role(of.keys()?)?
         },
         Kind::OidcRoleArn => Config {
@@ -208,7 +208,7 @@ mod tests {
         }
         let ram = format!("type = ram_role_arn\n{KEYS}{ROLE}external_id = e\nsecurity_token = st");
         let ram = config(&ram);
-        assert_eq!(ram.external_id.as_deref(), Some("e"));
+        assert_eq!(ram.external_id, Some("e".into()));
         assert_eq!(ram.security_token, Some("st".into()));
         let oidc = config(&format!("type = oidc_role_arn\n{oidc}{ROLE}"));
         assert_eq!(oidc.oidc_provider_arn.as_deref(), Some("p"));

@@ -26,6 +26,7 @@ use crate::credentials::session::{Session, SessionSettings};
 use crate::credentials::snapshot::Credentials;
 use crate::credentials::sts_host::StsHost;
 use crate::credentials::variables::Variables;
+use crate::secret::SecretText;
 use crate::sts::{self, AssumeRole, Caller, Endpoint, Nonce};
 use crate::world::{BoxFuture, Random, World};
 
@@ -52,7 +53,7 @@ pub struct RamRoleArnBuilder {
     previous: Arc<dyn Provider>,
     role_arn: Option<String>,
     session: SessionSettings,
-    external_id: Option<String>,
+    external_id: Option<SecretText>,
     sts_host: StsHost,
 }
 
@@ -85,9 +86,9 @@ impl RamRoleArnBuilder {
         self
     }
 
-    /// What the role's trust policy may ask for besides the caller.
+    /// What the role's trust policy may ask for besides the caller; some treat it as a secret.
     #[must_use]
-    pub fn external_id(mut self, id: impl Into<String>) -> Self {
+    pub fn external_id(mut self, id: impl Into<SecretText>) -> Self {
         self.external_id = Some(id.into());
         self
     }
@@ -117,7 +118,7 @@ impl RamRoleArnBuilder {
             session: self
                 .session
                 .resolve(NAME, variables, world.clock.as_ref())?,
-            external_id: self.external_id.filter(|text| !text.is_empty()),
+            external_id: self.external_id.filter(|id| !id.is_empty()),
             endpoint: self.sts_host.resolve(NAME, variables)?,
             random: Arc::clone(&world.random),
             sts: sts::Client::new(Arc::clone(&world.http), Arc::clone(&world.clock)),
@@ -132,7 +133,7 @@ pub struct RamRoleArn {
     previous: Arc<dyn Provider>,
     role_arn: RoleArn,
     session: Session,
-    external_id: Option<String>,
+    external_id: Option<SecretText>,
     endpoint: Endpoint,
     random: Arc<dyn Random>,
     sts: sts::Client,
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(given.session.name, "given");
         assert_eq!(given.session.duration, Duration::from_mins(20));
         assert_eq!(given.session.policy.as_deref(), Some("{}"));
-        assert_eq!(given.external_id.as_deref(), Some("shared/word"));
+        assert_eq!(given.external_id, Some("shared/word".into()));
         assert_eq!(
             given.endpoint.to_string(),
             "sts-vpc.cn-hangzhou.aliyuncs.com"
