@@ -5,7 +5,7 @@
 //!
 //! ```toml
 //! [dependencies]
-//! rrsa = { version = "0.1", default-features = false }
+//! rrsa = { path = "../rrsa", default-features = false }
 //! ```
 //!
 //! ```no_run
@@ -20,6 +20,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The crate is not published yet, and one of the same name in the public registry is another
+//! project: clone this one, and name its path. Rust 1.95 or later; beside it a program wants `tokio`
+//! (features `rt` and `macros`), and `http` where it signs requests.
 //!
 //! Keep the client and ask it before each request: it gives what it has in some nanoseconds, and
 //! renews it in the background. [`credentials`] is the guide: every type with an example, the

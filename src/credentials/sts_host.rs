@@ -1,16 +1,4 @@
 //! Which STS host is asked.
-//!
-//! | given by | wins over |
-//! |---|---|
-//! | `endpoint`, as it is | everything below |
-//! | `region` and `vpc`, each else from `ALIBABA_CLOUD_STS_REGION` and `ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED` | everything below, if one of the two is given |
-//! | `ALIBABA_CLOUD_STS_ENDPOINT`, as it is | everything below |
-//! | `ALIBABA_CLOUD_STS_REGION`, `ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED` | `sts.aliyuncs.com` |
-//!
-//! The VPC endpoint without a region is an error: the official SDKs use the public endpoint then
-//! and say nothing. `ALIBABA_CLOUD_STS_ENDPOINT` is what pod identity webhooks inject; no official
-//! SDK reads it. Regions are not limited to a table here, other than in the operator: whoever sets
-//! this program's variables may name any host anyway.
 
 use super::error::CredentialsError;
 use super::variables::Variables;
@@ -18,6 +6,18 @@ use crate::contract::{env, sts_hosts};
 use crate::sts::{Endpoint, InvalidEndpoint};
 
 /// What the caller says about the STS host; what is left out comes from the environment.
+///
+/// | given by | wins over |
+/// |---|---|
+/// | `endpoint`, as it is | everything below |
+/// | `region` and `vpc`, each else from `ALIBABA_CLOUD_STS_REGION` and `ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED` | everything below, if one of the two is given |
+/// | `ALIBABA_CLOUD_STS_ENDPOINT`, as it is | everything below |
+/// | `ALIBABA_CLOUD_STS_REGION`, `ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED` | `sts.aliyuncs.com` |
+///
+/// The VPC endpoint without a region is an error: the official SDKs use the public endpoint then
+/// and say nothing. `ALIBABA_CLOUD_STS_ENDPOINT` is what pod identity webhooks inject; no official
+/// SDK reads it. Regions are not limited to a table here, other than in the operator: whoever sets
+/// this program's variables may name any host anyway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StsHost {
     /// `host[:port]`, used as it is.

@@ -2,7 +2,7 @@
 //!
 //! | order | source | is set up when |
 //! |---|---|---|
-//! | 1 | `env` | `ALIBABA_CLOUD_ACCESS_KEY_ID` or `ALIBABA_CLOUD_ACCESS_KEY_SECRET` is set |
+//! | 1 | `env` | one of `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET`, `ALIBABA_CLOUD_SECURITY_TOKEN` is set |
 //! | 2 | `oidc_role_arn` | one of `ALIBABA_CLOUD_ROLE_ARN`, `ALIBABA_CLOUD_OIDC_PROVIDER_ARN`, `ALIBABA_CLOUD_OIDC_TOKEN_FILE` is set |
 //! | 3 | `cli_profile` | the CLI's file exists, and `ALIBABA_CLOUD_CLI_PROFILE_DISABLED` is not `true` |
 //! | 4 | `profile` | the ini file has the section |
@@ -50,7 +50,6 @@ struct NoSuchProfile {
 
 /// What a source of the chain said, for a person who wonders.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum Verdict {
     /// It is not set up, and was passed over.
     PassedOver(String),
