@@ -15,6 +15,25 @@
 //!
 //! The source that answered first is asked from then on; a failure is not remembered, so that what
 //! is mended works without a restart.
+//!
+//! ```no_run
+//! use rrsa::credentials::{Client, DefaultChain, Source};
+//! use rrsa::world::World;
+//! use std::sync::Arc;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = World::system()?;
+//! // Never the role of the machine.
+//! let chain = DefaultChain::new(&world).without(Source::EcsRamRole);
+//! for (source, verdict) in chain.explain().await {
+//!     println!("{source}: {verdict:?}");
+//! }
+//! let client = Client::new(Arc::new(chain), &world);
+//! // Only the role of this pod.
+//! let pod = DefaultChain::new(&world).only(&[Source::OidcRoleArn]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod source;
 #[cfg(test)]

@@ -1,5 +1,16 @@
 //! `bearer`: a bearer token that is simply given. There are no keys then, so nothing can be signed
 //! and no role assumed with it. It never ends as far as this library knows.
+//!
+//! | setting | else the variable | else |
+//! |---|---|---|
+//! | token | — | required |
+//!
+//! ```
+//! use rrsa::credentials::Bearer;
+//!
+//! let provider = Bearer::new("token".into())?;
+//! # Ok::<(), rrsa::credentials::CredentialsError>(())
+//! ```
 
 use crate::credentials::error::CredentialsError;
 use crate::credentials::provider::Provider;

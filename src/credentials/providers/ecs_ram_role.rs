@@ -8,6 +8,26 @@
 //!
 //! Which requests are made is documented at [`crate::imds`]. In a pod these are the node's
 //! credentials: a pod that was given a role of its own should not get here.
+//!
+//! Switched off, or no role on the instance where none is named: not configured. An illegal role
+//! name, or a named role that the instance does not have: misconfigured. No answer, or no legal one:
+//! unavailable.
+//!
+//! ```no_run
+//! use rrsa::credentials::{EcsRamRole, EcsRamRoleConfig, Provider};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = EcsRamRoleConfig {
+//!     role_name: Some("node".to_owned()),
+//!     disable_imds_v1: Some(true),
+//! };
+//! let provider = EcsRamRole::new(config, &World::system()?)?;
+//! let credentials = provider.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "ecs_ram_role");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

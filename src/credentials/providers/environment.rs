@@ -8,6 +8,22 @@
 //! | `ALIBABA_CLOUD_CREDENTIALS_EXPIRATION` | our own: when they end (RFC 3339); afterwards they are not given out |
 //!
 //! Neither key set: not configured. One of them, or a token without them: misconfigured.
+//!
+//! ```
+//! use rrsa::credentials::{Environment, Provider};
+//! use rrsa::world::{FixedEnv, World};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rrsa::credentials::CredentialsError> {
+//! let world = World::sealed(FixedEnv::of([
+//!     ("ALIBABA_CLOUD_ACCESS_KEY_ID", "akid"),
+//!     ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "aksecret"),
+//! ]));
+//! let credentials = Environment::new(&world).credentials().await?;
+//! assert_eq!(credentials.provider_name(), "env");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

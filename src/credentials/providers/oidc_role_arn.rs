@@ -14,6 +14,21 @@
 //! None of the three required ones: not configured. Some of them: misconfigured, because a pod
 //! that was meant to have a role of its own must not end up with the node's. The file is read anew
 //! for each exchange, since the kubelet replaces it, and blanks around the token are not sent.
+//!
+//! ```no_run
+//! use rrsa::credentials::{Client, OidcRoleArn};
+//! use rrsa::world::World;
+//! use std::sync::Arc;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = World::system()?;
+//! // What the webhook injected; the session's name is ours.
+//! let provider = OidcRoleArn::builder().session_name("app").build(&world)?;
+//! let credentials = Client::new(Arc::new(provider), &world).credentials().await?;
+//! assert_eq!(credentials.provider_name(), "oidc_role_arn");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,21 @@
 //! may itself be a `ram_role_arn`; the name of the answer tells the whole way, such as
 //! `ram_role_arn/ram_role_arn/static_ak`. Sessions of a role that was assumed by a role last at
 //! most an hour, whatever the role allows.
+//!
+//! ```no_run
+//! use rrsa::credentials::{Provider, RamRoleArn, StaticAk};
+//! use rrsa::world::World;
+//! use std::sync::Arc;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = StaticAk::new("LTAI…", "…".into())?;
+//! let provider = RamRoleArn::builder(Arc::new(key))
+//!     .role_arn("acs:ram::1234567890123456:role/app")
+//!     .build(&World::system()?)?;
+//! assert_eq!(provider.name(), "ram_role_arn/static_ak");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,18 @@
 //!
 //! Either all parts are given or all come from the environment: a key id of one and a secret of
 //! the other, as the official SDKs would combine them, is never what somebody meant.
+//!
+//! ```no_run
+//! use rrsa::credentials::{StaticAk, StaticSts};
+//! use rrsa::world::World;
+//!
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = StaticAk::new("LTAI…", "…".into())?;
+//! let temporary = StaticSts::new("STS.…", "…".into(), "…".into())?;
+//! let of_the_environment = StaticAk::from_env(&World::system()?)?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 
