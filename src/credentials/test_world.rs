@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::world::{
     BoxFuture, Clock, Command, Finished, FixedEnv, Http, HttpError, ProcessError, Processes,
-    Request, Response, SystemFiles, World,
+    Request, Response, SystemFiles, SystemProcesses, World,
 };
 
 /// A service that answers from a list, and keeps the requests.
@@ -129,6 +129,7 @@ pub(super) fn world(variables: &[(&str, &str)]) -> World {
     World {
         clock: HandClock::new(),
         files: Arc::new(SystemFiles),
+        processes: Arc::new(SystemProcesses),
         ..World::sealed(FixedEnv::of(variables.iter().copied()))
     }
 }

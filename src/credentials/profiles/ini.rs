@@ -1,22 +1,5 @@
-//! The ini file of the SDKs, `~/.alibabacloud/credentials.ini`: the parser. The official SDKs read
-//! one file in different ways; these are the rules here.
-//!
-//! * `[name]` begins a section; letter case counts. What stands before the first one is a mistake.
-//! * `key = value` or `key: value`; the first of the two signs parts them. The letter case of keys
-//!   does not count. An empty value counts as none.
-//! * A line whose first character other than a blank is `#` or `;` is a comment.
-//! * Behind a value or a section a comment begins at a `#` or `;` **after a blank**. Without the
-//!   blank they belong to the value: keys and passwords may contain them.
-//! * A value in a pair of `"` or `'` is what stands between them: blanks and comment signs are
-//!   kept, and nothing is escaped. A value that begins with a quote but is not surrounded by the
-//!   pair, or contains that quote once more, is a mistake: put it into quotes of the other kind.
-//! * Nothing is expanded, no section inherits from another, and a value has one line. A line that
-//!   goes in deeper than the key above it, which would continue a value in Python, is a mistake.
-//! * A section or a key that stands twice is a mistake, because one of two secrets is the wrong one.
-//! * UTF-8 with or without a byte order mark; lines end with LF or CRLF.
-//!
-//! A mistake anywhere makes the whole file unusable, and the error names the line, never what
-//! stands there.
+//! The parser of the SDKs' ini file; its rules stand on the page of
+//! [`ini_profile`](super::ini_profile).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -5,6 +5,7 @@
 //! | file | `ALIBABA_CLOUD_CREDENTIALS_FILE` | `~/.alibabacloud/credentials.ini`, then `~/.alibabacloud/credentials` |
 //! | profile | `ALIBABA_CLOUD_PROFILE` | `default` |
 //!
+//! `~` is `HOME`, on Windows `USERPROFILE`.
 //! The two usual files are looked at in this order, and the first one that has the section counts:
 //! the official SDKs know one of the two each.
 //!
@@ -25,15 +26,24 @@
 //! optional and left out comes from where the type's own page says. `enable = false` switches a
 //! section off; left out, it counts. Other keys, such as `region_id`, are ignored.
 //!
-//! How lines, comments and quotes are read:
+//! The official SDKs read one file in different ways; these are the rules here:
 //!
-//! * `[name]` begins a section; `key = value` or `key: value`, each once; the letter case of keys
-//!   does not count.
-//! * Lines that begin with `#` or `;` are comments. Behind a value a comment begins only **after a
-//!   blank**: keys and passwords may contain these signs.
-//! * A pair of `"` or `'` around a value is taken off, and all between them is kept as it is. A
-//!   value that begins with a quote and is not surrounded by the pair is a mistake.
-//! * Nothing is expanded, no section inherits from another, a value has one line.
+//! * `[name]` begins a section; letter case counts. What stands before the first one is a mistake.
+//! * `key = value` or `key: value`; the first of the two signs parts them. The letter case of keys
+//!   does not count. An empty value counts as none.
+//! * A line whose first character other than a blank is `#` or `;` is a comment.
+//! * Behind a value or a section a comment begins at a `#` or `;` **after a blank**. Without the
+//!   blank they belong to the value: keys and passwords may contain them.
+//! * A value in a pair of `"` or `'` is what stands between them: blanks and comment signs are
+//!   kept, and nothing is escaped. A value that begins with a quote but is not surrounded by the
+//!   pair, or contains that quote once more, is a mistake: put it into quotes of the other kind.
+//! * Nothing is expanded, no section inherits from another, and a value has one line. A line that
+//!   goes in deeper than the key above it, which would continue a value in Python, is a mistake.
+//! * A section or a key that stands twice is a mistake, because one of two secrets is the wrong one.
+//! * UTF-8 with or without a byte order mark; lines end with LF or CRLF.
+//!
+//! A mistake anywhere makes the whole file unusable, and the error names the line, never what
+//! stands there.
 //!
 //! | | |
 //! |---|---|
