@@ -17,6 +17,35 @@
 //! is mended works without a restart.
 //!
 //! ```no_run
+//! use rrsa::credentials::{DefaultChain, Provider, Source, Verdict};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = World::system()?;
+//!
+//! // A program that runs in pods and on people's machines, and never as the node.
+//! let chain = DefaultChain::new(&world).without(Source::EcsRamRole);
+//! let credentials = chain.credentials().await?;
+//! println!("{}", credentials.provider_name()); // such as default/oidc_role_arn
+//!
+//! // A program that runs in pods alone.
+//! let pods = DefaultChain::new(&world).only(&[Source::OidcRoleArn]);
+//! assert_eq!(pods.sources(), [Source::OidcRoleArn]);
+//!
+//! // Why it is this one, or none.
+//! for (source, verdict) in chain.explain().await {
+//!     match verdict {
+//!         Verdict::PassedOver(why) => println!("{source} is not set up: {why}"),
+//!         Verdict::Chosen(credentials) => println!("{source}: {}", credentials.access_key_id()),
+//!         Verdict::Broken(error) => println!("{source} is broken: {}", error.chain()),
+//!         Verdict::NotAsked => println!("{source} is not asked any more"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```no_run
 //! use rrsa::credentials::{Client, DefaultChain, Source};
 //! use rrsa::world::World;
 //! use std::sync::Arc;

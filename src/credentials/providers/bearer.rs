@@ -1,5 +1,25 @@
-//! `bearer`: a bearer token that is simply given. There are no keys then, so nothing can be signed
-//! and no role assumed with it. It never ends as far as this library knows.
+//! `bearer`: a bearer token that is simply given.
+//!
+//! | setting | else the variable | else |
+//! |---|---|---|
+//! | token | — | required |
+//!
+//! There are no keys then, so nothing can be signed and no role assumed with it. It never ends as
+//! far as this library knows. No token, or an empty one: misconfigured.
+//!
+//! ```
+//! use rrsa::credentials::{Bearer, Provider};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = Bearer::new("the-bearer-token".into())?;
+//! let credentials = provider.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "bearer");
+//! assert!(credentials.bearer_token().is_some());
+//! assert_eq!(credentials.access_key_id(), "");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! | setting | else the variable | else |
 //! |---|---|---|

@@ -9,6 +9,34 @@
 //! Which requests are made is documented at [`crate::imds`]. In a pod these are the node's
 //! credentials: a pod that was given a role of its own should not get here.
 //!
+//! | | |
+//! |---|---|
+//! | switched off by its variable | not configured |
+//! | no role is named, and the instance has none | not configured |
+//! | the role that is named is not the instance's, or no legal name | misconfigured |
+//! | nobody answers, in time or at all; another status than 200; an answer that is no credentials | unavailable |
+//! | no IMDSv2 token, where the instance takes nothing else or IMDSv1 is disabled | unavailable |
+//!
+//! The [default chain](crate::credentials::chain) alone takes a machine where nobody answers for
+//! one that is no ECS instance, unless `ALIBABA_CLOUD_ECS_METADATA` names a role, and passes over
+//! it.
+//!
+//! ```no_run
+//! use rrsa::credentials::{EcsRamRole, EcsRamRoleConfig, Provider};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = EcsRamRoleConfig {
+//!     role_name: Some("worker".to_owned()), // saves asking which one it is
+//!     disable_imds_v1: Some(true),
+//! };
+//! let provider = EcsRamRole::new(config, &World::system()?)?;
+//! let credentials = provider.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "ecs_ram_role");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Switched off, or no role on the instance where none is named: not configured. An illegal role
 //! name, or a named role that the instance does not have: misconfigured. No answer, or no legal one:
 //! unavailable.

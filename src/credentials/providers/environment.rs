@@ -7,7 +7,28 @@
 //! | `ALIBABA_CLOUD_SECURITY_TOKEN` | for temporary keys |
 //! | `ALIBABA_CLOUD_CREDENTIALS_EXPIRATION` | our own: when they end (RFC 3339); afterwards they are not given out |
 //!
-//! Neither key set: not configured. One of them, or a token without them: misconfigured.
+//! None of the first three set: not configured. One of the keys, or a token without them:
+//! misconfigured. So are keys that ended.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use rrsa::credentials::{Environment, Provider};
+//! use rrsa::world::{FixedEnv, World};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut world = World::system()?;
+//! // Only for a test; a program takes the environment that it has.
+//! world.env = Arc::new(FixedEnv::of([
+//!     ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI…"),
+//!     ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret"),
+//! ]));
+//! let credentials = Environment::new(&world).credentials().await?;
+//! assert_eq!(credentials.provider_name(), "env");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! ```
 //! use rrsa::credentials::{Environment, Provider};

@@ -15,6 +15,28 @@
 //! that was meant to have a role of its own must not end up with the node's. The file is read anew
 //! for each exchange, since the kubelet replaces it, and blanks around the token are not sent.
 //!
+//! **Failures.** A setting that is not legal, or a token file that is missing or empty:
+//! misconfigured. STS says no for good, as when the role does not trust the token: refused. STS
+//! cannot be reached, or asks to come later: unavailable.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use rrsa::credentials::{OidcRoleArn, Provider};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // Role, OIDC provider and token file as the pod was given them.
+//! let provider = OidcRoleArn::builder()
+//!     .session_name("reports")
+//!     .duration(Duration::from_mins(30))
+//!     .build(&World::system()?)?;
+//! let credentials = provider.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "oidc_role_arn");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ```no_run
 //! use rrsa::credentials::{Client, OidcRoleArn};
 //! use rrsa::world::World;

@@ -14,6 +14,30 @@
 //! `ram_role_arn/ram_role_arn/static_ak`. Sessions of a role that was assumed by a role last at
 //! most an hour, whatever the role allows.
 //!
+//! **Failures.** No role, or a setting that is not legal: misconfigured. So is a previous provider
+//! that is not set up, or that gives no keys: whoever names a role wants no other identity. STS
+//! says no for good: refused. STS cannot be reached, or asks to come later: unavailable.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use rrsa::credentials::{Provider, RamRoleArn, StaticAk};
+//! use rrsa::world::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let world = World::system()?;
+//! let key = StaticAk::from_env(&world)?;
+//! let provider = RamRoleArn::builder(Arc::new(key))
+//!     .role_arn("acs:ram::1234567890123456:role/reader")
+//!     .duration(Duration::from_mins(30))
+//!     .build(&world)?;
+//! let credentials = provider.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "ram_role_arn/static_ak");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ```no_run
 //! use rrsa::credentials::{Provider, RamRoleArn, StaticAk};
 //! use rrsa::world::World;

@@ -8,7 +8,34 @@
 //! | `ALIBABA_CLOUD_CREDENTIALS_EXPIRATION` | not read | when they end, if set (RFC 3339) |
 //!
 //! Either all parts are given or all come from the environment: a key id of one and a secret of
-//! the other, as the official SDKs would combine them, is never what somebody meant.
+//! the other, as the official SDKs would combine them, is never what somebody meant. An empty
+//! variable counts as none.
+//!
+//! **Failures.** No variable set: not configured. Some of them, an empty part, or an end that is no
+//! time: misconfigured. So are keys that ended, since nothing here can renew them.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use rrsa::credentials::{Provider, StaticAk, StaticSts};
+//! use rrsa::world::SystemClock;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = StaticAk::new("LTAI…", "secret".into())?;
+//! let credentials = key.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "static_ak");
+//! assert_eq!(credentials.security_token(), None);
+//!
+//! let end = "2999-01-02T03:04:05Z".parse()?;
+//! let session = StaticSts::new("STS.…", "secret".into(), "token".into())?
+//!     .until(end, Arc::new(SystemClock));
+//! let credentials = session.credentials().await?;
+//! assert_eq!(credentials.provider_name(), "static_sts");
+//! assert_eq!(credentials.expiration(), Some(end));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! ```no_run
 //! use rrsa::credentials::{StaticAk, StaticSts};
