@@ -11,6 +11,7 @@
 //!   caFile: /etc/rrsa/ca.pem    # optional: trusted beside the system's roots
 //!   allowedHosts: []            # what a binding's spec.sts.endpoint may name, port included
 //!   extraRegions: []            # regions newer than this release
+//!   callsPerSecond: 50          # of all the operator's exchanges; the account's limit is 100
 //! tokenFiles:                   # names for spec.tokenSource.file
 //!   operator: /var/run/secrets/rrsa.io/token
 //! delegation:                   # who may use those tokens, and for which roles
@@ -71,7 +72,46 @@ pub struct Sts {
     pub allowed_hosts: Vec<String>,
     /// Regions to accept beside the table of this release.
     pub extra_regions: Vec<String>,
+    /// How many STS calls the controller makes a second at most. RAM allows 100 a second for each
+    /// account, shared with everything else that assumes roles in it.
+    pub calls_per_second: CallsPerSecond,
 }
+
+/// A pace of STS calls: 1 to 1000 a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct CallsPerSecond(u32);
+
+impl CallsPerSecond {
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for CallsPerSecond {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl TryFrom<u32> for CallsPerSecond {
+    type Error = InvalidCallsPerSecond;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        if (1..=1000).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(InvalidCallsPerSecond(number))
+        }
+    }
+}
+
+/// A number that is no pace of STS calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no legal sts.callsPerSecond; write a number from 1 to 1000")]
+pub struct InvalidCallsPerSecond(u32);
 
 /// One permission to use the operator's own identity.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -223,6 +263,21 @@ mod tests {
         ] {
             let error = Configuration::parse(&MINIMAL.replace(from, to)).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_pace_of_calls_is_bounded() {
+        let with = |pace: &str| {
+            Configuration::parse(&format!("{MINIMAL}sts: {{callsPerSecond: {pace}}}\n"))
+        };
+        assert_eq!(with("7").unwrap().sts.calls_per_second.get(), 7);
+        for wrong in ["0", "1001", "-1", "2.5"] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains("callsPerSecond") || error.contains(wrong),
+                "{error}"
+            );
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{api_problem, within};
+use super::gate::{StsGate, Turn};
 use super::reason::{Problem, Reason};
 use super::wanted::{TokenFrom, Wanted};
 use crate::api::configuration::Configuration;
@@ -35,24 +36,25 @@ pub struct Exchanger {
     pub files: Arc<dyn Files>,
     /// Names them.
     pub configuration: Arc<Configuration>,
-    /// Swaps them.
-    pub sts: sts::Client,
+    /// Lets the calls to STS through.
+    pub gate: StsGate,
 }
 
 impl std::fmt::Debug for Exchanger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exchanger")
-            .field("sts", &self.sts)
+            .field("gate", &self.gate)
             .finish_non_exhaustive()
     }
 }
 
 impl Exchanger {
-    /// One exchange: a token is fetched anew and used once.
+    /// One exchange: a token is fetched anew and used once. Every call to STS is made through
+    /// `turn`.
     ///
     /// # Errors
     /// The problem as the status will show it.
-    pub async fn exchange(&self, wanted: &Wanted) -> Result<Issued, Problem> {
+    pub async fn exchange(&self, wanted: &Wanted, turn: &mut Turn) -> Result<Issued, Problem> {
         let token = match &wanted.token {
             TokenFrom::ServiceAccount(name) => {
                 self.service_account_token(&wanted.namespace, name).await?
@@ -67,8 +69,7 @@ impl Exchanger {
             duration: wanted.duration,
             policy: wanted.policy.clone(),
         };
-        self.sts
-            .assume_role_with_oidc(&wanted.endpoint, &request)
+        turn.assume_role_with_oidc(&wanted.endpoint, &request)
             .await
             .map_err(|error| explain(&error, &request))
     }

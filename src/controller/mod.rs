@@ -9,9 +9,11 @@
 //! ```
 
 mod api;
+mod budget;
 pub mod content;
 pub mod delegation;
 pub mod exchange;
+pub mod gate;
 pub mod plan;
 pub mod reason;
 pub mod reconcile;

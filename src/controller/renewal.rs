@@ -55,7 +55,9 @@ impl Renewal<'_> {
             context.remember(uid, |memory| memory.last_forced = Some(now));
         }
         info!(?cause, role = %wanted.role_arn, "exchanging");
-        let issued = context.exchanger.exchange(wanted).await?;
+        let gate = &context.exchanger.gate;
+        let mut turn = gate.turn(gate.permit().await);
+        let issued = context.exchanger.exchange(wanted, &mut turn).await?;
         let content = content::render(wanted, &issued.credentials)?;
         if !context.is_unchanged(self.binding) {
             info!("the binding changed or went during the exchange; the result is dropped");

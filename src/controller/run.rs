@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 use super::api::TIMEOUT;
 use super::exchange::Exchanger;
+use super::gate::StsGate;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
 use super::secrets::SecretIndex;
@@ -79,14 +80,18 @@ pub async fn run(
         .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
 
     let http = http_client(configuration.sts.ca_file.as_ref(), files.as_ref())?;
+    let gate = StsGate::new(
+        sts::Client::new(Arc::new(http), clock.clone()),
+        configuration.sts.calls_per_second,
+    );
     let (bindings, writer) = reflector::store();
     let context = Arc::new(Context {
-        clock: clock.clone(),
+        clock,
         exchanger: Exchanger {
             client: client.clone(),
             files,
             configuration: Arc::new(configuration),
-            sts: sts::Client::new(Arc::new(http), clock),
+            gate,
         },
         reporter: Reporter::new(client.clone()),
         secrets: Arc::new(SecretIndex::default()),

@@ -79,6 +79,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock by which the runtime's timers go: steady, and the one that a test can pause. For
+/// spans that are slept through; what is over when is asked of a [`Clock`].
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that asks the runtime's clock"
+)]
+pub fn runtime_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// The kernel's coarse clocks, which cost a fraction of the exact ones.
 #[cfg(target_os = "linux")]
 mod cheap {

@@ -13,7 +13,7 @@ mod server_time;
 
 use std::sync::Arc;
 
-pub use clock::{Clock, SystemClock, Tick};
+pub use clock::{Clock, SystemClock, Tick, runtime_now};
 pub use env::{Env, FixedEnv, NotUnicode, SystemEnv};
 pub use files::{Files, SystemFiles};
 pub use http::{
