@@ -1,7 +1,7 @@
 //! Annotated pods get what the official SDKs need to find their role.
 //!
 //! ```text
-//! HTTP body ─ depth ─ review ─► pod (borrowed view)
+//! HTTP body ─ json ─ review ─► pod (borrowed view)
 //!                                 │    caches (namespace and ServiceAccount facts)
 //!                                 ▼    ▼
 //!                              resolve ─► Injection, or why not
@@ -14,10 +14,10 @@
 
 pub mod caches;
 pub mod decision;
-pub mod depth;
 pub mod facts;
 pub mod handler;
 pub mod inject;
+pub mod json;
 pub mod lookups;
 pub mod patch;
 pub mod pod;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::decision::{Reason, Warning};
-use super::depth;
+use super::json;
 use super::pod::{Pod, Text};
 use super::seen::{Seen, object_shape};
 
@@ -36,19 +36,9 @@ pub struct Review<'a> {
 /// Why a body is no review.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// Not JSON, or JSON that contradicts itself.
-    #[error("the body is not a valid AdmissionReview: line {line}, column {column}: {problem}")]
-    Json {
-        /// Where.
-        line: usize,
-        /// Where.
-        column: usize,
-        /// What kind of problem; never a part of the body.
-        problem: &'static str,
-    },
-    /// Nested deeper than anything legal.
-    #[error("the body is nested deeper than {} levels", depth::MAX_DEPTH)]
-    Depth,
+    /// Not JSON, JSON that contradicts itself, or nested deeper than anything legal.
+    #[error("the body is not a valid AdmissionReview: {0}")]
+    Json(#[from] json::Error),
     /// Another version or kind.
     #[error("apiVersion and kind must be {API_VERSION} and {KIND}")]
     Version,
@@ -105,11 +95,7 @@ impl<'a> Review<'a> {
     /// # Errors
     /// When the body is not a review that can be answered.
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
-        if depth::exceeds(body, depth::MAX_DEPTH) {
-            return Err(Malformed::Depth);
-        }
-        let review: Seen<RawReview<'a>> =
-            serde_json::from_slice(body).map_err(|error| Malformed::json(&error))?;
+        let review: Seen<RawReview<'a>> = json::from_slice(body)?;
         let review = review.into_value().ok_or(Malformed::Part("the review"))?;
         if review.api_version.text() != Some(API_VERSION) || review.kind.text() != Some(KIND) {
             return Err(Malformed::Version);
@@ -165,24 +151,6 @@ impl Resource<'_> {
         self.group.text().unwrap_or_default().is_empty()
             && self.version.text() == Some("v1")
             && self.plural.text() == Some("pods")
-    }
-}
-
-impl Malformed {
-    /// The parser's own words may quote the body, so only the kind of its complaint is kept.
-    fn json(error: &serde_json::Error) -> Self {
-        use serde_json::error::Category;
-        let problem = match error.classify() {
-            Category::Io => "it cannot be read",
-            Category::Syntax => "it is not JSON",
-            Category::Data => "a key that counts stands twice",
-            Category::Eof => "it ends too early",
-        };
-        Self::Json {
-            line: error.line(),
-            column: error.column(),
-            problem,
-        }
     }
 }
 
@@ -373,7 +341,10 @@ mod tests {
             .replacen(r#""uid""#, &format!(r#""x":{deep},"uid""#), 1);
         assert!(matches!(
             Review::parse(text.as_bytes()),
-            Err(Malformed::Depth)
+            Err(Malformed::Json(json::Error {
+                problem: json::Problem::Depth,
+                ..
+            }))
         ));
     }
 
