@@ -9,9 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Deepest nesting that is accepted. A pod with `managedFields` stays below 30.
 pub const MAX_DEPTH: usize = 128;
@@ -97,7 +95,7 @@ impl<'de> Reader<'de> {
         let line_start = read.iter().rposition(|byte| *byte == b'\n');
         Error {
             problem,
-            line: 1 + read.iter().filter(|byte| **byte == b'\n').count(),
+            line: read.split(|byte| *byte == b'\n').count(),
             column: 1 + read.len() - line_start.map_or(0, |at| at + 1),
         }
     }
