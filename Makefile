@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench lint static generate kubernetes
+.PHONY: help demo test bench lint static generate kubernetes node
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -14,7 +14,7 @@ demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (unde
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
 
-test: kubernetes lint static ## Everything that CI runs
+test: kubernetes node lint static ## Everything that CI runs
 	cargo test --locked --no-fail-fast
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
@@ -40,3 +40,6 @@ generate: ## Write the generated files anew (crds/, docs/cli.md, docs/vectors.md
 
 kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)
 	@tests/kubernetes/build.sh > /dev/null
+
+node: ## Install what the tests with a real node need (root and Debian; elsewhere they are skipped, and say so)
+	@tests/node/packages.sh

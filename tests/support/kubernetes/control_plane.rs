@@ -220,7 +220,6 @@ fn api_server(
         format!("--bind-address={}", address.ip()),
         format!("--secure-port={}", address.port()),
         format!("--advertise-address={advertised}"),
-        "--endpoint-reconciler-type=none".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--client-ca-file=pki/ca.crt".to_owned(),
@@ -231,6 +230,19 @@ fn api_server(
         "--service-account-key-file=pki/sa.pub".to_owned(),
         "--service-account-signing-key-file=pki/sa.key".to_owned(),
     ];
+    // Nothing reaches another machine's loopback: there, no Service stands for the API server.
+    if address.ip().is_loopback() {
+        arguments.push("--endpoint-reconciler-type=none".to_owned());
+    } else {
+        arguments.extend(
+            [
+                "--kubelet-client-certificate=pki/apiserver-kubelet-client.crt",
+                "--kubelet-client-key=pki/apiserver-kubelet-client.key",
+                "--kubelet-preferred-address-types=InternalIP",
+            ]
+            .map(ToOwned::to_owned),
+        );
+    }
     if options.audit {
         arguments.push("--audit-policy-file=audit-policy.yaml".to_owned());
         arguments.push(format!("--audit-log-path={AUDIT}"));

@@ -6,6 +6,7 @@
 //!          ├─ access         clients, kubeconfigs of ServiceAccounts, token keys
 //!          ├─ namespace      a test's own namespace; diagnosis when the test fails
 //!          ├─ audit          who called the API server
+//!          ├─ node           a real node, where the test program runs on a machine of its own
 //!          └─ process, run   programs beside it ── reaper: nothing outlives the test program
 //! ```
 //!
@@ -14,9 +15,8 @@
 //! the control plane (the audit log) cannot run there: it fails and says so, see
 //! [`Cluster::require_own`].
 //!
-//! There is no node, so no pod ever runs; pods can be created, and admission sees them. A node would
-//! take [`Options::address`] (an address that it can reach) and the files that kubeadm has put into
-//! [`Cluster::state_dir`] already (`pki/`, `kubelet.conf`), and be one more [`Cluster::spawn`].
+//! Without a node no pod ever runs; pods can be created, and admission sees them. A node needs root,
+//! containerd and a machine of its own: see [`node`].
 
 mod access;
 pub(crate) mod audit;
@@ -24,6 +24,7 @@ mod binaries;
 mod certificates;
 mod control_plane;
 pub(crate) mod namespace;
+pub(crate) mod node;
 mod process;
 pub(crate) mod reaper;
 mod run;
