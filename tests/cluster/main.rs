@@ -13,6 +13,7 @@ mod binding;
 mod bindings;
 mod failures;
 mod fixture;
+mod operator;
 mod policy;
 mod refresh;
 mod schema;
