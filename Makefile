@@ -31,11 +31,13 @@ lint: ## Formatting, clippy, documentation, and the library without the operator
 static: ## The library alone in a static program, which is run once
 	tests/musl.sh
 
-generate: ## Write the generated files anew (crds/, docs/cli.md, docs/vectors.md)
+generate: ## Write the generated files anew (crds/, pages of docs/)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
 	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
 	cargo run --locked --quiet -- reference > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
+	cargo run --locked --quiet -- reference reasons > docs/reasons.md.new
+	mv docs/reasons.md.new docs/reasons.md
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
 
 kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)

@@ -39,3 +39,8 @@ fn the_custom_resource_definition_is_fresh() {
 fn the_command_reference_is_fresh() {
     assert_fresh("docs/cli.md", &["reference"]);
 }
+
+#[test]
+fn the_page_of_reasons_is_fresh() {
+    assert_fresh("docs/reasons.md", &["reference", "reasons"]);
+}

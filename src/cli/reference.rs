@@ -1,20 +1,37 @@
-//! `rrsa reference`: docs/cli.md, from the same definitions that parse the command line.
+//! `rrsa reference`: pages of docs/ that are made from the code they describe.
 
 use std::fmt::Write as _;
 
 use clap::CommandFactory;
 
 use super::Cli;
+use crate::controller::reason;
 
-/// No options.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Which page.
+    #[arg(value_enum, default_value = "commands")]
+    page: Page,
+}
+
+/// A generated page.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Page {
+    /// docs/cli.md, from the definitions that parse the command line.
+    Commands,
+    /// docs/reasons.md, from the controller's table.
+    Reasons,
+}
 
 impl Args {
     #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
     pub(super) fn run(self) {
-        let Self {} = self;
-        print!("{}", markdown());
+        let Self { page } = self;
+        let text = match page {
+            Page::Commands => markdown(),
+            Page::Reasons => reason::page(),
+        };
+        print!("{text}");
     }
 }
 

@@ -258,7 +258,7 @@ pub struct Announcement {
     pub note: String,
 }
 
-/// Longest note of an Event that the API server takes.
+/// Longest note of an Event that the API server takes, in bytes.
 const MAX_NOTE: usize = 1024;
 
 /// What to announce: transitions only, never a retry or a refresh in time.
@@ -297,16 +297,29 @@ pub fn announcement(
         None if reason == Reason::Deferred.as_str() => (false, Reason::Deferred.as_str()),
         None => return None,
     };
-    let mut note = message;
-    if let Some((end, _)) = note.char_indices().nth(MAX_NOTE - 4) {
-        note.truncate(end);
-        note.push('…');
-    }
+    let remedy = failing.map(|failing| failing.problem.remedy.as_str());
     Some(Announcement {
         warning,
         reason,
-        note,
+        note: note(&message, remedy.unwrap_or_default()),
     })
+}
+
+/// The message, cut to what an Event takes. A remedy at its end may be a statement to paste, so it
+/// stays whole or goes whole.
+fn note(message: &str, remedy: &str) -> String {
+    if message.len() <= MAX_NOTE {
+        return message.to_owned();
+    }
+    let whole = format!("… Remedy: {remedy}");
+    let tail = if !remedy.is_empty() && message.ends_with(remedy) && whole.len() < MAX_NOTE {
+        whole
+    } else {
+        "… The whole text is in the binding's status.".to_owned()
+    };
+    let head = message.strip_suffix(&tail["…".len()..]).unwrap_or(message);
+    let end = head.floor_char_boundary((MAX_NOTE - tail.len()).min(head.len()));
+    format!("{}{tail}", &head[..end])
 }
 
 #[cfg(test)]
@@ -467,5 +480,22 @@ mod tests {
                 .reason,
             "Expired"
         );
+    }
+
+    #[test]
+    fn a_note_keeps_its_statement_whole_or_leaves_it_out() {
+        let statement = format!("Add this: {{\"s\":\"{}\"}}", "s".repeat(500));
+        let message = format!("{} Remedy: {statement}", "ü".repeat(400));
+        let kept = note(&message, &statement);
+        assert!(kept.len() <= MAX_NOTE, "{}", kept.len());
+        assert!(kept.starts_with("üü") && kept.ends_with(&format!("… Remedy: {statement}")));
+
+        let longer = "s".repeat(1100);
+        let left_out = note(&format!("It failed. Remedy: {longer}"), &longer);
+        assert!(left_out.len() <= MAX_NOTE, "{}", left_out.len());
+        assert!(
+            left_out.starts_with("It failed.") && left_out.ends_with("in the binding's status.")
+        );
+        assert_eq!(note("short", ""), "short");
     }
 }
