@@ -11,7 +11,7 @@ use super::reason::{Problem, Reason};
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::{
     AlibabaRoleBinding, AlibabaRoleBindingSpec, DeletionPolicy, Format, Network, SecretSpec,
-    Session, TokenSourceType,
+    Session, TokenSourceType, default_secret_name, shortened,
 };
 use crate::contract::arn::{ProviderArn, RoleArn};
 use crate::contract::sts_hosts;
@@ -327,28 +327,13 @@ fn formats(secret: &SecretSpec) -> BTreeSet<Format> {
     formats
 }
 
-/// Longest name of a Secret.
-const MAX_SECRET_NAME: usize = 253;
 /// Longest session name of STS.
 const MAX_SESSION_NAME: usize = 64;
-
-fn default_secret_name(binding: &str) -> String {
-    shortened(&format!("{binding}-credentials"), MAX_SECRET_NAME)
-}
 
 /// `<namespace>.<name>` in STS's alphabet.
 fn session_name(namespace: &str, name: &str) -> String {
     // Names of Kubernetes objects hold nothing that STS forbids.
     shortened(&format!("{namespace}.{name}"), MAX_SESSION_NAME)
-}
-
-/// The text, or its start with 8 hex digits of its SHA-256 where it is too long.
-fn shortened(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let digest = hex(&Sha256::digest(text.as_bytes()));
-    format!("{}-{}", &text[..limit - 9], &digest[..8])
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What the cluster looks like, kept by watches of the metadata alone: two maps of a few texts
-//! for each namespace and ServiceAccount.
+//! What the cluster looks like, kept by watches: a few texts for each namespace and
+//! ServiceAccount, of whose objects only the metadata is asked for, and for each binding.
 //!
 //! What a map does not have may be younger than its watch, so it is asked for before anything is
 //! decided: a ServiceAccount and its pod created in one breath belong together.
@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::ListParams;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::bindings::{BindingFacts, BindingView, Bindings};
 use super::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
@@ -28,12 +31,15 @@ use crate::world::{BoxFuture, Clock};
 
 /// How long one question to the API server may take.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many bindings one answer of a list holds.
+const PAGE: u32 = 500;
 
 /// The real cluster.
 pub struct Caches {
     client: Client,
     namespaces: Cache<NamespaceFacts>,
     accounts: Cache<ServiceAccountFacts>,
+    bindings: BindingCache,
 }
 
 impl Debug for Caches {
@@ -51,6 +57,7 @@ impl Caches {
             client,
             namespaces: Cache::new(Arc::clone(clock), condition("namespaces")),
             accounts: Cache::new(Arc::clone(clock), condition("serviceaccounts")),
+            bindings: BindingCache::new(Arc::clone(clock), condition("alibabarolebindings")),
         }
     }
 
@@ -58,9 +65,19 @@ impl Caches {
     pub async fn run(&self) {
         let namespaces = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
         let accounts = Api::<PartialObjectMeta<ServiceAccount>>::all(self.client.clone());
+        let bindings = Api::<BindingView>::all(self.client.clone());
+        let (mut listed_namespaces, mut listed_accounts) = (Facts::new(), Facts::new());
+        let mut listed_bindings = Listed::new();
         tokio::join!(
-            self.namespaces.follow(namespaces),
-            self.accounts.follow(accounts)
+            follow(namespaces, |event| self
+                .namespaces
+                .apply(event, &mut listed_namespaces)),
+            follow(accounts, |event| self
+                .accounts
+                .apply(event, &mut listed_accounts)),
+            follow(bindings, |event| self
+                .bindings
+                .apply(event, &mut listed_bindings)),
         );
     }
 }
@@ -76,6 +93,10 @@ impl Cluster for Caches {
         name: &str,
     ) -> Option<Arc<ServiceAccountFacts>> {
         self.accounts.get(&key(Some(namespace), name))
+    }
+
+    fn cached_bindings(&self, namespace: &str) -> Arc<Bindings> {
+        self.bindings.get(namespace)
     }
 
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
@@ -102,6 +123,32 @@ impl Cluster for Caches {
                 .await
         })
     }
+
+    fn bindings<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found<Bindings>> {
+        let api = Api::<BindingView>::namespaced(self.client.clone(), namespace);
+        Box::pin(
+            self.bindings
+                .lookups
+                .find(namespace, move || ask_bindings(api, namespace)),
+        )
+    }
+}
+
+/// Follows the objects of one kind for ever.
+async fn follow<K>(api: Api<K>, mut apply: impl FnMut(Event<K>))
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut events = pin!(watcher(api, Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => apply(event),
+            Err(error) => {
+                let kind = K::kind(&());
+                tracing::warn!(%kind, %error, "watch interrupted, trying again");
+            }
+        }
+    }
 }
 
 /// One question to the API server.
@@ -116,6 +163,31 @@ where
             Ok(Ok(found)) => {
                 return Ok(found.map(|object| Arc::new(T::from_metadata(&object.metadata))));
             }
+            Ok(Err(error)) => api_cause(&error),
+            Err(_) => format!("no answer within {LOOKUP_TIMEOUT:?}"),
+        };
+        Err(LookupError { what, cause })
+    })
+}
+
+/// All bindings of a namespace, page by page.
+fn ask_bindings(api: Api<BindingView>, namespace: &str) -> BoxFuture<'static, Found<Bindings>> {
+    let what = format!("the bindings of namespace {namespace}");
+    let list = async move {
+        let mut all = Vec::new();
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let answer = api.list(&page).await?;
+            all.extend(answer.items.into_iter().map(BindingFacts::from));
+            match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok::<_, kube::Error>(Bindings::from_iter(all)),
+            }
+        }
+    };
+    Box::pin(async move {
+        let cause = match timeout(LOOKUP_TIMEOUT, list).await {
+            Ok(Ok(bindings)) => return Ok((!bindings.is_empty()).then(|| Arc::new(bindings))),
             Ok(Err(error)) => api_cause(&error),
             Err(_) => format!("no answer within {LOOKUP_TIMEOUT:?}"),
         };
@@ -162,23 +234,6 @@ impl<T: FromMetadata> Cache<T> {
             .cloned()
     }
 
-    async fn follow<K>(&self, api: Api<PartialObjectMeta<K>>)
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    {
-        let mut events = pin!(watcher(api, Config::default()).default_backoff());
-        let mut listed = Facts::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.apply(event, &mut listed),
-                Err(error) => {
-                    let kind = K::kind(&());
-                    tracing::warn!(%kind, %error, "watch interrupted, trying again");
-                }
-            }
-        }
-    }
-
     fn apply<K>(&self, event: Event<PartialObjectMeta<K>>, listed: &mut Facts<T>) {
         match event {
             Event::Init => *listed = Facts::new(),
@@ -208,6 +263,75 @@ impl<T: FromMetadata> Cache<T> {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Facts<T>> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bindings by namespace, while they are listed.
+type Listed = HashMap<Box<str>, Vec<BindingFacts>>;
+
+/// The bindings of each namespace that has some.
+#[derive(Debug)]
+struct BindingCache {
+    known: RwLock<HashMap<Box<str>, Arc<Bindings>>>,
+    none: Arc<Bindings>,
+    lookups: Lookups<Bindings>,
+    condition: Condition,
+}
+
+impl BindingCache {
+    fn new(clock: Arc<dyn Clock>, condition: Condition) -> Self {
+        Self {
+            known: RwLock::default(),
+            none: Arc::default(),
+            lookups: Lookups::new(clock),
+            condition,
+        }
+    }
+
+    fn get(&self, namespace: &str) -> Arc<Bindings> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.get(namespace).unwrap_or(&self.none))
+    }
+
+    fn apply(&self, event: Event<BindingView>, listed: &mut Listed) {
+        match event {
+            Event::Init => *listed = Listed::new(),
+            Event::InitApply(view) => listed
+                .entry(namespace_of(&view.metadata))
+                .or_default()
+                .push(view.into()),
+            Event::InitDone => {
+                let sorted = std::mem::take(listed).into_iter();
+                *self.write() = sorted
+                    .map(|(namespace, all)| (namespace, Arc::new(all.into_iter().collect())))
+                    .collect();
+                self.condition.ready();
+            }
+            Event::Apply(view) => {
+                let mut known = self.write();
+                let bindings = known.entry(namespace_of(&view.metadata)).or_default();
+                Arc::make_mut(bindings).put(view.into());
+            }
+            Event::Delete(view) => {
+                let namespace = namespace_of(&view.metadata);
+                let mut known = self.write();
+                if let Some(bindings) = known.get_mut(&namespace) {
+                    let left = Arc::make_mut(bindings);
+                    left.remove(view.metadata.name.as_deref().unwrap_or_default());
+                    if left.is_empty() {
+                        known.remove(&namespace);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Box<str>, Arc<Bindings>>> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn namespace_of(metadata: &ObjectMeta) -> Box<str> {
+    metadata.namespace.as_deref().unwrap_or_default().into()
 }
 
 fn key_of(metadata: &ObjectMeta) -> String {
@@ -296,6 +420,35 @@ mod tests {
             (role_of(&cache, "old"), role_of(&cache, "new")),
             (None, Some(None))
         );
+    }
+
+    #[test]
+    fn bindings_are_listed_then_followed_and_forgotten() {
+        let readiness = Readiness::new();
+        let condition = readiness.condition("alibabarolebindings", "not listed yet");
+        let cache = BindingCache::new(Arc::new(SystemClock), condition);
+        let view = |name: &str| -> BindingView {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"namespace": "team-a", "name": name},
+                "spec": {"role": {"name": "app"}, "serviceAccountName": "app"}}))
+            .unwrap()
+        };
+        let count = |cache: &BindingCache| cache.get("team-a").of_account("app").len();
+        let mut listed = Listed::new();
+        cache.apply(Event::Init, &mut listed);
+        cache.apply(Event::InitApply(view("a")), &mut listed);
+        assert!(!readiness.report().is_ready());
+        assert_eq!(count(&cache), 0);
+        cache.apply(Event::InitDone, &mut listed);
+        assert!(readiness.report().is_ready());
+        let snapshot = cache.get("team-a");
+        cache.apply(Event::Apply(view("b")), &mut listed);
+        cache.apply(Event::Apply(view("b")), &mut listed);
+        assert_eq!((count(&cache), snapshot.of_account("app").len()), (2, 1));
+        for name in ["z", "a", "b", "b"] {
+            cache.apply(Event::Delete(view(name)), &mut listed);
+        }
+        assert!(cache.write().is_empty());
     }
 
     #[test]

@@ -55,12 +55,18 @@ reasons! {
     /// Nobody names a role.
     NoRole: "no role is named for this pod",
         "annotate its ServiceAccount with pod-identity.alibabacloud.com/role-name or rrsa.io/role-arn";
+    /// The binding's way to its role is not open to pods.
+    BindingBeyondPods: "the binding reaches its role by ways that a pod cannot go, nothing is injected",
+        "remove assume and tokenSource from it";
     /// The ServiceAccount's role name is not legal.
     RoleNameIllegal: "not a RAM role name, nothing is injected",
         "write 1 to 64 letters, digits, '.', '_' or '-'; a full ARN belongs into rrsa.io/role-arn";
     /// A role ARN is not legal.
     RoleArnIllegal: "not the ARN of a RAM role, nothing is injected",
         "write acs:ram::<account id>:role/<role name>";
+    /// A provider ARN is not legal.
+    ProviderArnIllegal: "not the ARN of an OIDC provider, nothing is injected",
+        "write acs:ram::<account id>:oidc-provider/<provider name>";
     /// The pod's ServiceAccount does not exist.
     ServiceAccountMissing: "the ServiceAccount does not exist, nothing is injected",
         "create it, then create the pod again";
@@ -84,6 +90,9 @@ reasons! {
     /// Our mount path holds something else.
     MountPathTaken: "the mount path of the token is taken by another volume, not injected",
         "free /var/run/secrets/ack.alibabacloud.com/rrsa-tokens";
+    /// More than one binding gives pods of the ServiceAccount a role.
+    SeveralBindings: "more than one binding has injectPods for the ServiceAccount, the oldest counts",
+        "set injectPods in one of them";
     /// Another mount lies above or below ours.
     MountNested: "another mount lies above or below that of the token and may hide it",
         "check that /var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token can be read";
@@ -102,6 +111,14 @@ reasons! {
         "write \"on\", or annotate the pod with rrsa.io/inject: \"off\" to keep it out";
     /// An opt-out that is not `off`.
     OptOutIllegal: "only \"off\" has a meaning, the value is ignored", "write \"off\" or remove it";
+}
+
+impl Reason {
+    /// Whether a binding that is not known could have led to another decision.
+    #[must_use]
+    pub const fn misses_a_binding(self) -> bool {
+        matches!(self, Self::NoRole)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -165,6 +182,8 @@ pub enum Holder {
     ServiceAccount,
     /// Its namespace.
     Namespace,
+    /// A binding.
+    Binding,
 }
 
 impl Holder {
@@ -173,6 +192,7 @@ impl Holder {
             Self::Pod => "pod",
             Self::ServiceAccount => "ServiceAccount",
             Self::Namespace => "namespace",
+            Self::Binding => "binding",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kube::core::ObjectMeta;
 
+use super::bindings::Bindings;
 use crate::contract::annotations::{self, official};
 use crate::world::BoxFuture;
 
@@ -97,6 +98,9 @@ pub trait Cluster: Debug + Send + Sync {
         name: &str,
     ) -> Option<Arc<ServiceAccountFacts>>;
 
+    /// The bindings of a namespace, as the cache has them.
+    fn cached_bindings(&self, namespace: &str) -> Arc<Bindings>;
+
     /// A namespace as the API server has it now, with a dead-line.
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>>;
 
@@ -106,6 +110,10 @@ pub trait Cluster: Debug + Send + Sync {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Found<ServiceAccountFacts>>;
+
+    /// The bindings of a namespace as the API server has them now, with a dead-line; `None`
+    /// where it has none.
+    fn bindings<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found<Bindings>>;
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | 408 | the body did not arrive in time |
 //! | 413 | the body is longer than 7 MiB |
 //! | 415 | not `application/json`, or compressed |
-//! | 500 | namespace or ServiceAccount cannot be read, or a fault of ours |
+//! | 500 | namespace, ServiceAccount or bindings cannot be read, or a fault of ours |
 //! | 503 | more reviews at once than are served |
 
 use std::panic::AssertUnwindSafe;
@@ -25,6 +25,7 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::bindings::Bindings;
 use super::decision::{Reason, Warning};
 use super::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
 use super::inject::inject;
@@ -105,17 +106,35 @@ impl Shared {
             let warning = Warning::names(reason, "ServiceAccount", std::iter::once(name));
             return Ok(Verdict::untouched(reason, vec![warning]));
         };
-        self.verdict(&facts, &account, pod)
+        let bindings = self.cluster.cached_bindings(namespace);
+        let verdict = self.verdict(&facts, &account, &bindings, pod)?;
+        if !verdict.reason.misses_a_binding() {
+            return Ok(verdict);
+        }
+        // The pod asked and comes away without a role for want of a binding, which may be younger
+        // than the cache.
+        match self.cluster.bindings(namespace).await? {
+            Some(fresh) => self.verdict(&facts, &account, &fresh, pod),
+            None => Ok(verdict),
+        }
     }
 
     fn verdict(
         &self,
         namespace: &NamespaceFacts,
         account: &ServiceAccountFacts,
+        bindings: &Bindings,
         pod: &Pod<'_>,
     ) -> Result<Verdict, Failure> {
         let mut warnings = Vec::new();
-        let injection = match resolve(&self.settings, namespace, account, pod, &mut warnings) {
+        let injection = match resolve(
+            &self.settings,
+            namespace,
+            account,
+            bindings,
+            pod,
+            &mut warnings,
+        ) {
             Ok(injection) => injection,
             Err(reason) => return Ok(Verdict::untouched(reason, warnings)),
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HTTP body ─ json ─ review ─► pod (borrowed view)
-//!                                 │    caches (namespace and ServiceAccount facts)
+//!                                 │    caches (facts of namespace, ServiceAccount, bindings)
 //!                                 ▼    ▼
 //!                              resolve ─► Injection, or why not
 //!                                 ▼
@@ -12,6 +12,7 @@
 //! `pod`, `resolve`, `inject`, `patch` and `decision` are pure; `handler`, `caches`,
 //! `registration` and `run` touch the world.
 
+pub mod bindings;
 pub mod caches;
 pub mod decision;
 pub mod facts;

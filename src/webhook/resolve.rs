@@ -6,15 +6,17 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::bindings::{BindingFacts, Bindings, PodRole, RoleText};
 use super::decision::{Holder, Reason, Warning};
 use super::facts::{NamespaceFacts, ServiceAccountFacts};
 use super::pod::{Annotations, Container, Pod};
 use super::settings::Settings;
 use super::variables::Variable;
 use crate::contract::annotations::{self, official};
-use crate::contract::arn::RoleArn;
+use crate::contract::arn::{ProviderArn, RoleArn};
 use crate::contract::token_volume;
 
 /// What a pod is to get.
@@ -71,6 +73,7 @@ pub fn resolve<'a>(
     settings: &'a Settings,
     namespace: &NamespaceFacts,
     account: &ServiceAccountFacts,
+    bindings: &Bindings,
     pod: &'a Pod<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Injection<'a>, Reason> {
@@ -78,11 +81,11 @@ pub fn resolve<'a>(
     let own = pod.annotations().unwrap_or(&none);
     warn_of_near_misses(pod, warnings);
     mode(own, account, warnings)?;
-    let role = role(settings, account, own, pod, warnings)?;
+    let (role, provider) = role(settings, account, bindings, own, pod, warnings)?;
     let annotations = pod.annotations();
     let list = |pick: fn(&'a Annotations<'_>) -> Option<&'a str>| annotations.and_then(pick);
     Ok(Injection {
-        variables: variables(settings, account, pod, &role),
+        variables: variables(settings, account, pod, &role, provider),
         role,
         expiration: expiration(own, account, warnings),
         override_env: override_env(own, namespace, warnings),
@@ -134,35 +137,104 @@ fn mode(
     }
 }
 
+/// The role, and the provider where it is not the operator's.
 fn role(
     settings: &Settings,
     account: &ServiceAccountFacts,
+    bindings: &Bindings,
     own: &Annotations<'_>,
     pod: &Pod<'_>,
     warnings: &mut Vec<Warning>,
-) -> Result<RoleArn, Reason> {
+) -> Result<(RoleArn, Option<ProviderArn>), Reason> {
     if let Some((arn, holder)) = first(own.role_arn.text(), account.role_arn.as_deref()) {
-        return arn.parse().map_err(|_| {
-            let reason = Reason::RoleArnIllegal;
-            warnings.push(Warning::value(reason, annotations::ROLE_ARN, arn, holder));
-            reason
-        });
+        let role = by_arn(arn, annotations::ROLE_ARN, holder, warnings)?;
+        return Ok((role, None));
     }
     if let Some(name) = account.role_name.as_deref() {
-        return RoleArn::of(&settings.account_id, name).map_err(|_| {
-            let reason = Reason::RoleNameIllegal;
-            let holder = Holder::ServiceAccount;
-            warnings.push(Warning::value(reason, official::ROLE_NAME, name, holder));
-            reason
-        });
+        let holder = Holder::ServiceAccount;
+        let role = by_name(settings, name, official::ROLE_NAME, holder, warnings)?;
+        return Ok((role, None));
+    }
+    let name = pod.service_account();
+    if let Some((binding, role)) = injecting(bindings.of_account(name), warnings) {
+        return of_binding(settings, binding, role, warnings);
     }
     // Under a namespace that opted in, pods without a role are normal. A pod that asks itself
     // expects one.
     if pod.injection_label() == Some(official::INJECTION_ON) {
-        let name = std::iter::once(pod.service_account());
+        let name = std::iter::once(name);
         warnings.push(Warning::names(Reason::NoRole, "ServiceAccount", name));
     }
     Err(Reason::NoRole)
+}
+
+/// The binding that gives pods a role: of several the first, which is the oldest.
+fn injecting<'b>(
+    bindings: &'b [Arc<BindingFacts>],
+    warnings: &mut Vec<Warning>,
+) -> Option<(&'b BindingFacts, &'b PodRole)> {
+    let found: Vec<_> = bindings
+        .iter()
+        .filter_map(|binding| Some((binding.as_ref(), binding.for_pods.as_deref()?)))
+        .collect();
+    if found.len() > 1 {
+        let names = found.iter().map(|(binding, _)| &*binding.name);
+        warnings.push(Warning::names(Reason::SeveralBindings, "bindings", names));
+    }
+    found.first().copied()
+}
+
+fn of_binding(
+    settings: &Settings,
+    binding: &BindingFacts,
+    given: &PodRole,
+    warnings: &mut Vec<Warning>,
+) -> Result<(RoleArn, Option<ProviderArn>), Reason> {
+    if given.beyond_pods {
+        let (reason, name) = (Reason::BindingBeyondPods, std::iter::once(&*binding.name));
+        warnings.push(Warning::names(reason, "binding", name));
+        return Err(reason);
+    }
+    let holder = Holder::Binding;
+    let role = match &given.role {
+        RoleText::Arn(arn) => by_arn(arn, "spec.role.arn", holder, warnings)?,
+        RoleText::Name(name) => by_name(settings, name, "spec.role.name", holder, warnings)?,
+    };
+    let provider = given.provider.as_deref().map(str::parse).transpose();
+    let provider = provider.map_err(|_| {
+        let (reason, key) = (Reason::ProviderArnIllegal, "spec.oidcProviderArn");
+        let arn = given.provider.as_deref().unwrap_or_default();
+        warnings.push(Warning::value(reason, key, arn, holder));
+        reason
+    })?;
+    Ok((role, provider))
+}
+
+fn by_arn(
+    arn: &str,
+    key: &str,
+    holder: Holder,
+    warnings: &mut Vec<Warning>,
+) -> Result<RoleArn, Reason> {
+    arn.parse().map_err(|_| {
+        let reason = Reason::RoleArnIllegal;
+        warnings.push(Warning::value(reason, key, arn, holder));
+        reason
+    })
+}
+
+fn by_name(
+    settings: &Settings,
+    name: &str,
+    key: &str,
+    holder: Holder,
+    warnings: &mut Vec<Warning>,
+) -> Result<RoleArn, Reason> {
+    RoleArn::of(&settings.account_id, name).map_err(|_| {
+        let reason = Reason::RoleNameIllegal;
+        warnings.push(Warning::value(reason, key, name, holder));
+        reason
+    })
 }
 
 fn variables<'a>(
@@ -170,6 +242,7 @@ fn variables<'a>(
     account: &ServiceAccountFacts,
     pod: &Pod<'_>,
     role: &RoleArn,
+    provider: Option<ProviderArn>,
 ) -> Vec<(Variable, Cow<'a, str>)> {
     let token_file = if pod.is_windows() {
         token_volume::TOKEN_FILE_WINDOWS
@@ -181,7 +254,9 @@ fn variables<'a>(
         (Variable::RoleArn, Cow::Owned(role.as_str().to_owned())),
         (
             Variable::OidcProviderArn,
-            Cow::Borrowed(settings.provider_arn.as_str()),
+            provider.map_or(Cow::Borrowed(settings.provider_arn.as_str()), |arn| {
+                Cow::Owned(arn.as_str().to_owned())
+            }),
         ),
         (Variable::OidcTokenFile, Cow::Borrowed(token_file)),
     ]);
@@ -335,7 +410,14 @@ mod tests {
         let pod: Pod<'_> = serde_json::from_str(&json).unwrap();
         let (settings, mut warnings) = (settings(""), Vec::new());
         let namespace = NamespaceFacts::default();
-        let injection = resolve(&settings, &namespace, account, &pod, &mut warnings);
+        let injection = resolve(
+            &settings,
+            &namespace,
+            account,
+            &Bindings::default(),
+            &pod,
+            &mut warnings,
+        );
         let looked = look(injection.as_ref().map_err(|reason| *reason));
         (
             looked,
@@ -570,7 +652,7 @@ mod tests {
         };
         let (settings, pod) = (settings(extra), Pod::default());
         let role = "acs:ram::42:role/app".parse().unwrap();
-        let variables = variables(&settings, &account, &pod, &role);
+        let variables = variables(&settings, &account, &pod, &role, None);
         let order: Vec<_> = variables.iter().map(|(variable, _)| *variable).collect();
         assert_eq!(order, Variable::ALL[..count]);
     }

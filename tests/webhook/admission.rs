@@ -5,6 +5,7 @@
 //!   pod.yaml              what is created
 //!   namespace.yaml        its namespace; absent: one without labels
 //!   serviceaccount.yaml   its ServiceAccount; absent: there is none
+//!   bindings.yaml         a list of bindings; absent: there are none
 //!   configuration.yaml    added to the configuration
 //!   expect.yaml           decision, role and warnings
 //!   patched.yaml          the pod as it comes back; absent: unchanged
@@ -47,6 +48,9 @@ async fn run(case: &Path) -> Result<(), String> {
         cluster.add_namespace("team-a", &namespace);
         if let Some(account) = read(&case.join("serviceaccount.yaml")) {
             cluster.add_account(account["metadata"]["name"].as_str().unwrap(), &account);
+        }
+        if let Some(bindings) = read(&case.join("bindings.yaml")) {
+            cluster.add_bindings(&bindings);
         }
         let extra = text(&case.join("configuration.yaml")).unwrap_or_default();
         router(Arc::new(cluster), &format!("{CONFIGURATION}{extra}"))

@@ -52,7 +52,7 @@ impl FakeApi {
         let (_, name) = path.rsplit_once('/').unwrap();
         object["metadata"]["name"] = json!(name);
         object["metadata"]["resourceVersion"] = json!("1");
-        if let Some(namespace) = path.strip_prefix("/api/v1/namespaces/")
+        if let Some((_, namespace)) = path.split_once("/namespaces/")
             && let Some((namespace, _)) = namespace.split_once('/')
         {
             object["metadata"]["namespace"] = json!(namespace);
@@ -101,6 +101,7 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
     let collections = [
         "namespaces",
         "serviceaccounts",
+        "alibabarolebindings",
         "mutatingwebhookconfigurations",
     ];
     match method {

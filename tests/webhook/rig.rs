@@ -9,6 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use base64::Engine;
 use rrsa::api::configuration::Configuration;
+use rrsa::webhook::bindings::{BindingView, Bindings};
 use rrsa::webhook::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
@@ -27,6 +28,7 @@ pub(crate) const CONFIGURATION: &str = "accountId: '1234567890123456'\n\
 pub(crate) struct FakeCluster {
     pub(crate) namespaces: BTreeMap<String, Arc<NamespaceFacts>>,
     pub(crate) accounts: BTreeMap<String, Arc<ServiceAccountFacts>>,
+    pub(crate) bindings: Arc<Bindings>,
     /// What the cache still believes about every namespace.
     pub(crate) stale_namespace: Option<Arc<NamespaceFacts>>,
     pub(crate) broken: bool,
@@ -48,6 +50,11 @@ impl FakeCluster {
             name.to_owned(),
             Arc::new(FromMetadata::from_metadata(&metadata)),
         );
+    }
+
+    pub(crate) fn add_bindings(&mut self, objects: &Value) {
+        let views: Vec<BindingView> = serde_json::from_value(objects.clone()).unwrap();
+        self.bindings = Arc::new(views.into_iter().map(Into::into).collect());
     }
 
     /// A namespace `team-a` that opted in, with a ServiceAccount `app` of the role `app`.
@@ -79,6 +86,10 @@ impl Cluster for FakeCluster {
         None
     }
 
+    fn cached_bindings(&self, _: &str) -> Arc<Bindings> {
+        Arc::default()
+    }
+
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
         Box::pin(async move { self.answer(self.namespaces.get(name)) })
     }
@@ -89,6 +100,10 @@ impl Cluster for FakeCluster {
         name: &'a str,
     ) -> BoxFuture<'a, Found<ServiceAccountFacts>> {
         Box::pin(async move { self.answer(self.accounts.get(name)) })
+    }
+
+    fn bindings<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Found<Bindings>> {
+        Box::pin(async move { self.answer(Some(&self.bindings)) })
     }
 }
 
