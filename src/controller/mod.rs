@@ -1,20 +1,32 @@
 //! The controller: `AlibabaRoleBinding` objects become Secrets with fresh credentials.
 //!
 //! ```text
-//! watches ─▶ secrets, service_accounts (facts)          run wires it, reconcile is one pass:
+//! watches ─▶ secrets, service_accounts (facts)          run wires it, reconcile is one look:
 //!    │                    │
 //!    ▼                    ▼
-//! binding ─ wanted ─▶ plan::decide ─▶ exchange ─▶ content, template ─▶ write ─▶ status ─▶ report
-//!            (pure)      (pure)         (I/O)           (pure)          (I/O)    (pure)    (I/O)
+//! binding ─ wanted ─▶ plan::decide ─▶ status ─▶ report
+//!            (pure)      (pure)       (pure)     (I/O)
+//!                          │ an exchange is needed
+//!                          ▼
+//!                 queue (pure: fair, urgent first) ─ exchanges: one small entry a binding
+//!                          │ budget, gate: a call of STS may be made
+//!                          ▼
+//!      the same look again ─▶ exchange ─▶ content, template ─▶ write ─▶ status ─▶ report
+//!                              (I/O)           (pure)          (I/O)
 //! ```
+//!
+//! A look never waits for STS. Nothing is done for one binding twice at the same time.
 
 mod api;
 mod budget;
 pub mod content;
 pub mod delegation;
 pub mod exchange;
+pub mod exchanges;
+mod failing;
 pub mod gate;
 pub mod plan;
+mod queue;
 pub mod reason;
 pub mod reconcile;
 pub mod refresh;

@@ -9,18 +9,22 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span};
 
 use super::api::{api_problem, within};
 use super::exchange::{Exchanger, service_account_missing};
-use super::plan::{Cause, Decision, Failing, Memory, Observed, decide};
+use super::exchanges::Exchanges;
+use super::failing::{FailureLog, remember_failure};
+use super::gate::Turn;
+use super::plan::{Cause, Decision, Memory, Observed, decide};
+use super::queue::{ExchangeKey, Urgency, Waiting};
 use super::reason::Problem;
 use super::refresh;
 use super::renewal::Renewal;
 use super::report::Reporter;
 use super::secrets::{SecretFacts, SecretIndex};
 use super::service_accounts::ServiceAccountIndex;
-use super::status::{View, compose};
+use super::status::{View, compose, is_ready};
 use super::wanted::{TokenFrom, Wanted, resolve};
 use super::write::Writer;
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -53,6 +57,10 @@ pub struct Context {
     pub bindings: Store<AlibabaRoleBinding>,
     /// What this process remembers of each binding, by UID.
     pub memory: Mutex<HashMap<String, Memory>>,
+    /// The exchanges that wait and run.
+    pub exchanges: Exchanges,
+    /// Which failures are said in the log.
+    pub failure_log: FailureLog,
 }
 
 /// What a pass came to.
@@ -65,6 +73,22 @@ struct Outcome {
     /// When to look again.
     next: Option<DateTime<Utc>>,
     issued: Option<Issued>,
+    /// An exchange is needed and waits for its turn.
+    waiting: Option<Waiting>,
+}
+
+/// What an exchange came to, for all who ask for the same.
+pub(super) struct Answer {
+    pub(super) key: ExchangeKey,
+    pub(super) outcome: Result<Issued, Problem>,
+}
+
+/// Why an exchange may be made now. Without one it waits for its turn.
+pub(super) enum Licence<'a> {
+    /// It is its turn. The answer is left for those who ask for the same.
+    Turn(&'a mut Turn, &'a mut Option<Answer>),
+    /// Somebody who asked for the same has the answer.
+    Shared(&'a Answer),
 }
 
 impl Context {
@@ -108,7 +132,7 @@ impl Context {
     }
 }
 
-/// Looks at one binding and does what is needed.
+/// Looks at one binding and does what is needed, but for an exchange: that waits for its turn.
 ///
 /// # Errors
 /// None: failures end in the status and set the time of the next attempt.
@@ -116,24 +140,54 @@ pub async fn reconcile(
     binding: Arc<AlibabaRoleBinding>,
     context: Arc<Context>,
 ) -> Result<Action, std::convert::Infallible> {
+    let Some(look) = context.exchanges.look(&binding) else {
+        // It is being exchanged; that ends with another look.
+        return Ok(Action::await_change());
+    };
+    let (action, waiting) = pass(&binding, &context, None).await;
+    look.end(waiting);
+    Ok(action)
+}
+
+/// Looks at a binding whose turn it is, and exchanges if that is still needed.
+pub(super) async fn exchange_now(
+    binding: &AlibabaRoleBinding,
+    context: &Context,
+    licence: Licence<'_>,
+) {
+    pass(binding, context, Some(licence)).await;
+}
+
+async fn pass(
+    binding: &AlibabaRoleBinding,
+    context: &Context,
+    licence: Option<Licence<'_>>,
+) -> (Action, Option<Waiting>) {
     let span = info_span!(
         "binding",
         namespace = binding.namespace().unwrap_or_default(),
         name = binding.name_any()
     );
-    Ok(pass(&binding, &context).instrument(span).await)
-}
-
-async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
     let Some(uid) = binding.metadata.uid.as_deref() else {
-        return Action::await_change();
+        return (Action::await_change(), None);
     };
     if binding.metadata.deletion_timestamp.is_some() {
-        return Action::await_change();
+        return (Action::await_change(), None);
     }
-    let Some(outcome) = settle(binding, uid, context).await else {
+    look_and_report(binding, uid, context, licence)
+        .instrument(span)
+        .await
+}
+
+async fn look_and_report(
+    binding: &AlibabaRoleBinding,
+    uid: &str,
+    context: &Context,
+    licence: Option<Licence<'_>>,
+) -> (Action, Option<Waiting>) {
+    let Some(outcome) = settle(binding, uid, context, licence).await else {
         // The change that made the result void has woken the binding already.
-        return Action::requeue(LOOK_AGAIN);
+        return (Action::requeue(LOOK_AGAIN), None);
     };
     let memory = context.remembered(uid);
     let now = context.clock.now();
@@ -154,12 +208,19 @@ async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
             )
         }),
     });
-    let reported = context
-        .reporter
-        .report(binding, shown.as_ref(), &status, memory.failing.as_ref())
-        .await;
-    if !reported {
-        return Action::requeue(REPORT_AGAIN);
+    // What waits for its turn is told by the outcome; but credentials that ended meanwhile must
+    // not be called ready until then.
+    let tell =
+        outcome.waiting.is_none() || (shown.as_ref().is_some_and(is_ready) && !is_ready(&status));
+    if tell {
+        let failing = memory.failing.as_ref();
+        let reporter = &context.reporter;
+        let reported = reporter
+            .report(binding, shown.as_ref(), &status, failing)
+            .await;
+        if !reported {
+            return (Action::requeue(REPORT_AGAIN), outcome.waiting);
+        }
     }
     // Expiry is a transition too: the status must say so when it comes.
     let expiry = outcome
@@ -167,17 +228,24 @@ async fn pass(binding: &AlibabaRoleBinding, context: &Context) -> Action {
         .as_ref()
         .and_then(|s| s.expiration)
         .filter(|e| *e > now);
-    let wait = [outcome.next, expiry]
+    let next = outcome.next.filter(|_| outcome.waiting.is_none());
+    let wait = [next, expiry]
         .into_iter()
         .flatten()
         .min()
         .map_or(LOOK_AGAIN, |at| (at - now).to_std().unwrap_or_default());
-    Action::requeue(wait.clamp(SHORTEST, LOOK_AGAIN))
+    let action = Action::requeue(wait.clamp(SHORTEST, LOOK_AGAIN));
+    (action, outcome.waiting)
 }
 
 /// Brings the Secret where it should be, and remembers a failure. `None`: the binding changed or
 /// went meanwhile, and there is nothing to say about it.
-async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> Option<Outcome> {
+async fn settle(
+    binding: &AlibabaRoleBinding,
+    uid: &str,
+    context: &Context,
+    licence: Option<Licence<'_>>,
+) -> Option<Outcome> {
     let namespace = binding.namespace().unwrap_or_default();
     let own_secret = |name: &str| {
         context
@@ -197,6 +265,7 @@ async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> O
             secret,
             next: None,
             issued: None,
+            waiting: None,
         });
     }
     let wanted = match resolve(binding, &context.exchanger.configuration) {
@@ -218,39 +287,37 @@ async fn settle(binding: &AlibabaRoleBinding, uid: &str, context: &Context) -> O
                 secret,
                 next: None,
                 issued: None,
+                waiting: None,
             });
         }
     };
-    let result = act(binding, uid, &wanted, context).await;
+    let result = act(binding, uid, &wanted, context, licence).await;
     let secret = own_secret(&wanted.secret_name);
-    let (inputs_hash, intact, next, issued) = match result {
+    let settled = match result {
         Ok(Acted::Dropped) => return None,
-        Ok(Acted::Settled {
-            hash,
-            next,
-            intact,
-            issued,
-        }) => (Some(hash), intact, next, issued),
+        Ok(Acted::Settled(settled)) => settled,
         Err(Failed { hash, problem }) => {
             let inputs = hash.clone().unwrap_or_else(|| generation(binding));
-            (
+            Settled {
+                next: remember_failure(context, binding, problem, &inputs),
                 hash,
-                true,
-                remember_failure(context, binding, problem, &inputs),
-                None,
-            )
+                intact: true,
+                issued: None,
+                waiting: None,
+            }
         }
     };
-    let current = intact
+    let current = settled.intact
         && secret
             .as_ref()
-            .is_some_and(|s| s.inputs_hash.is_some() && s.inputs_hash == inputs_hash);
+            .is_some_and(|s| s.inputs_hash.is_some() && s.inputs_hash == settled.hash);
     Some(Outcome {
         wanted: Some(wanted),
         current,
         secret,
-        next: Some(next),
-        issued,
+        next: Some(settled.next),
+        issued: settled.issued,
+        waiting: settled.waiting,
     })
 }
 
@@ -259,64 +326,6 @@ fn generation(binding: &AlibabaRoleBinding) -> String {
         "generation {}",
         binding.metadata.generation.unwrap_or_default()
     )
-}
-
-/// Counts a failure and tells when to try again.
-fn remember_failure(
-    context: &Context,
-    binding: &AlibabaRoleBinding,
-    problem: Problem,
-    inputs_hash: &str,
-) -> DateTime<Utc> {
-    let now = context.clock.now();
-    let uid = binding.metadata.uid.as_deref().unwrap_or_default();
-    let before = context.remembered(uid).failing.filter(|failing| {
-        failing.inputs_hash == inputs_hash && failing.problem.reason == problem.reason
-    });
-    // A look while the wait is on is not another attempt.
-    if let Some(before) = &before
-        && now < before.not_before
-    {
-        return before.not_before;
-    }
-    let (count, since) = before
-        .map(|before| (before.count, before.since))
-        .or_else(|| shown_failure(binding, &problem))
-        .unwrap_or((0, now));
-    let count = count.saturating_add(1);
-    let not_before = now + refresh::backoff(problem.reason.retry(), count, uid);
-    warn!(
-        reason = problem.reason.as_str(),
-        code = problem.code,
-        count,
-        "{}",
-        problem.message
-    );
-    let failing = Failing {
-        problem,
-        count,
-        since,
-        not_before,
-        inputs_hash: inputs_hash.to_owned(),
-    };
-    context.remember(uid, |memory| memory.failing = Some(failing));
-    not_before
-}
-
-/// The count and start of the same failure in the status: what a process before this one counted.
-fn shown_failure(binding: &AlibabaRoleBinding, problem: &Problem) -> Option<(u32, DateTime<Utc>)> {
-    let status = binding.status.as_ref()?;
-    let failure = status
-        .failure
-        .as_ref()
-        .filter(|failure| failure.code == problem.code)?;
-    if status.observed_generation != binding.metadata.generation {
-        return None;
-    }
-    let since = DateTime::parse_from_rfc3339(&failure.since)
-        .ok()?
-        .with_timezone(&Utc);
-    Some((u32::try_from(failure.count).ok()?, since))
 }
 
 /// A failure, with the hash of the inputs where it was known already.
@@ -336,19 +345,50 @@ impl From<Problem> for Failed {
 
 /// What acting came to.
 enum Acted {
-    /// The Secret is as it should be, or will be tried again.
-    Settled {
-        /// Hash of the inputs.
-        hash: String,
-        /// When to look again.
-        next: DateTime<Utc>,
-        /// Whether nobody is known to have spoilt the Secret.
-        intact: bool,
-        /// What was issued just now.
-        issued: Option<Issued>,
-    },
+    /// The Secret is as it should be, or something will be done about it.
+    Settled(Settled),
     /// The binding changed or went during the exchange.
     Dropped,
+}
+
+struct Settled {
+    /// Hash of the inputs, where it is known.
+    hash: Option<String>,
+    /// When to look again.
+    next: DateTime<Utc>,
+    /// Whether nobody is known to have spoilt the Secret.
+    intact: bool,
+    /// What was issued just now.
+    issued: Option<Issued>,
+    /// An exchange is needed and waits for its turn.
+    waiting: Option<Waiting>,
+}
+
+impl Settled {
+    fn until(next: DateTime<Utc>, hash: String) -> Acted {
+        Acted::Settled(Self {
+            hash: Some(hash),
+            next,
+            intact: true,
+            issued: None,
+            waiting: None,
+        })
+    }
+
+    fn when_it_is_its_turn(
+        waiting: Waiting,
+        cause: Cause,
+        now: DateTime<Utc>,
+        hash: String,
+    ) -> Acted {
+        Acted::Settled(Self {
+            hash: Some(hash),
+            next: now,
+            intact: matches!(cause, Cause::Due | Cause::Requested),
+            issued: None,
+            waiting: Some(waiting),
+        })
+    }
 }
 
 /// Observes, decides and acts.
@@ -357,6 +397,7 @@ async fn act(
     uid: &str,
     wanted: &Wanted,
     context: &Context,
+    licence: Option<Licence<'_>>,
 ) -> Result<Acted, Failed> {
     let account_uid = service_account_uid(wanted, context).await?;
     let hash = wanted.hash(account_uid.as_deref());
@@ -372,8 +413,9 @@ async fn act(
     loop {
         let secret = context.secrets.get(&wanted.namespace, &wanted.secret_name);
         let memory = context.remembered(uid);
+        let now = context.clock.now();
         let decision = decide(&Observed {
-            now: context.clock.now(),
+            now,
             uid,
             inputs_hash: &hash,
             keys: keys.len(),
@@ -386,28 +428,18 @@ async fn act(
         return match decision {
             Decision::Fresh { due } => {
                 context.remember(uid, |memory| memory.failing = None);
-                Ok(Acted::Settled {
-                    hash,
-                    next: due,
-                    intact: true,
-                    issued: None,
-                })
+                Ok(Settled::until(due, hash))
             }
-            Decision::BackOff { until } => Ok(Acted::Settled {
-                hash,
-                next: until,
-                intact: true,
-                issued: None,
-            }),
+            Decision::BackOff { until } => Ok(Settled::until(until, hash)),
             Decision::Defer { until, cause } => {
                 context.remember(uid, |memory| memory.failing = None);
-                let intact = cause == Cause::Requested;
-                Ok(Acted::Settled {
-                    hash,
+                Ok(Acted::Settled(Settled {
+                    hash: Some(hash),
                     next: until,
-                    intact,
+                    intact: cause == Cause::Requested,
                     issued: None,
-                })
+                    waiting: None,
+                }))
             }
             Decision::Conflict(problem) => Err(failed(problem)),
             Decision::Verify => {
@@ -417,15 +449,34 @@ async fn act(
                 continue;
             }
             Decision::Exchange(cause) => {
+                let exchange = wanted.exchange_key(account_uid.as_deref());
+                let licence = licence.filter(|licence| match licence {
+                    Licence::Turn(..) => true,
+                    // It may ask for something else by now.
+                    Licence::Shared(answer) => answer.key == exchange,
+                });
+                let Some(licence) = licence else {
+                    let expiration = secret.as_ref().and_then(|secret| secret.expiration);
+                    let waiting = Waiting {
+                        urgency: Urgency::of(cause, expiration, now),
+                        calls: wanted.calls(),
+                        exchange,
+                    };
+                    return Ok(Settled::when_it_is_its_turn(waiting, cause, now, hash));
+                };
                 let renewal = Renewal {
                     binding,
                     uid,
                     wanted,
                     hash: &hash,
+                    exchange,
                     requested,
                     context,
                 };
-                let Some(issued) = renewal.run(cause, secret.as_ref()).await.map_err(failed)?
+                let Some(issued) = renewal
+                    .run(cause, secret.as_ref(), licence)
+                    .await
+                    .map_err(failed)?
                 else {
                     return Ok(Acted::Dropped);
                 };
@@ -436,12 +487,13 @@ async fn act(
                     .get(&wanted.namespace, &wanted.secret_name)
                     .and_then(|s| Some(refresh::due(uid, s.issued_at?, s.expiration?)))
                     .unwrap_or_else(|| context.clock.now());
-                Ok(Acted::Settled {
-                    hash,
+                Ok(Acted::Settled(Settled {
+                    hash: Some(hash),
                     next,
                     intact: true,
                     issued: Some(issued),
-                })
+                    waiting: None,
+                }))
             }
         };
     }

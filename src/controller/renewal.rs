@@ -1,11 +1,12 @@
 //! One exchange and the write that follows it.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::content;
-use super::plan::{Cause, conflict};
-use super::reason::{Problem, Reason};
-use super::reconcile::Context;
+use super::plan::{Cause, Memory, conflict};
+use super::queue::ExchangeKey;
+use super::reason::{Class, Problem, Reason};
+use super::reconcile::{Answer, Context, Licence};
 use super::secrets::SecretFacts;
 use super::wanted::Wanted;
 use super::write::{Mode, Refresh, WriteError};
@@ -18,6 +19,7 @@ pub(super) struct Renewal<'a> {
     pub(super) uid: &'a str,
     pub(super) wanted: &'a Wanted,
     pub(super) hash: &'a str,
+    pub(super) exchange: ExchangeKey,
     pub(super) requested: Option<&'a str>,
     pub(super) context: &'a Context,
 }
@@ -28,6 +30,7 @@ impl Renewal<'_> {
         &self,
         cause: Cause,
         secret: Option<&SecretFacts>,
+        licence: Licence<'_>,
     ) -> Result<Option<Issued>, Problem> {
         let Self {
             uid,
@@ -54,10 +57,8 @@ impl Renewal<'_> {
             let now = context.clock.now();
             context.remember(uid, |memory| memory.last_forced = Some(now));
         }
-        info!(?cause, role = %wanted.role_arn, "exchanging");
-        let gate = &context.exchanger.gate;
-        let mut turn = gate.turn(gate.permit().await);
-        let issued = context.exchanger.exchange(wanted, &mut turn).await?;
+        debug!(?cause, role = %wanted.role_arn, "exchanging");
+        let issued = self.issue(licence, &memory).await?;
         let content = content::render(wanted, &issued.credentials)?;
         if !context.is_unchanged(self.binding) {
             info!("the binding changed or went during the exchange; the result is dropped");
@@ -66,6 +67,34 @@ impl Renewal<'_> {
         self.write(cause, &issued, &content).await?;
         self.delete_former_secrets().await;
         Ok(Some(issued))
+    }
+
+    /// Exchanges, or takes what somebody else got for the same question.
+    async fn issue(&self, licence: Licence<'_>, memory: &Memory) -> Result<Issued, Problem> {
+        let (turn, answer) = match licence {
+            Licence::Turn(turn, answer) => (turn, answer),
+            Licence::Shared(answer) => return answer.outcome.clone(),
+        };
+        let exchanger = &self.context.exchanger;
+        let mut outcome = exchanger.exchange(self.wanted, turn).await;
+        // A token may be refused for what was true at the moment: a key that the issuer had just
+        // begun to use, a file that was read as it was renewed. One new token tells.
+        if let Err(problem) = &outcome
+            && problem.reason.class() == Class::FreshToken
+            && memory
+                .failing
+                .as_ref()
+                .map(|failing| failing.problem.reason)
+                != Some(problem.reason)
+        {
+            info!(code = problem.code, "refused; trying once with a new token");
+            outcome = exchanger.exchange(self.wanted, turn).await;
+        }
+        *answer = Some(Answer {
+            key: self.exchange,
+            outcome: outcome.clone(),
+        });
+        outcome
     }
 
     async fn write(

@@ -13,10 +13,13 @@ use kube::runtime::controller::Config;
 use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::api::TIMEOUT;
 use super::exchange::Exchanger;
+use super::exchanges::{Exchanges, dispatch};
+use super::failing::FailureLog;
 use super::gate::StsGate;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
@@ -98,6 +101,8 @@ pub async fn run(
         service_accounts: Arc::new(ServiceAccountIndex::default()),
         bindings: bindings.clone(),
         memory: std::sync::Mutex::default(),
+        exchanges: Exchanges::default(),
+        failure_log: FailureLog::default(),
     });
 
     let mut tasks = JoinSet::new();
@@ -114,7 +119,7 @@ pub async fn run(
         client,
         context.service_accounts.clone(),
         bindings.clone(),
-        wake,
+        wake.clone(),
         accounts_listed,
     ));
     // Without both lists every binding would look as if its Secret were missing.
@@ -137,6 +142,9 @@ pub async fn run(
         }
     });
 
+    let stop = CancellationToken::new();
+    let dispatcher = dispatch(context.clone(), wake, stop.clone());
+
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|binding| binding.metadata.managed_fields = None)
@@ -152,8 +160,17 @@ pub async fn run(
                 debug!("controller: {error}");
             }
         });
+    let work = async {
+        // Looks first, then what they had put into the queue: exchanges that were not begun wait
+        // for the next process.
+        let looks = async {
+            controller.await;
+            stop.cancel();
+        };
+        tokio::join!(looks, dispatcher);
+    };
     tokio::select! {
-        () = controller => Ok(()),
+        () = work => Ok(()),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
     }
 }

@@ -85,6 +85,12 @@ pub fn compose(view: &View<'_>) -> AlibabaRoleBindingStatus {
     }
 }
 
+/// Whether the status says that the credentials are as they should be.
+pub(super) fn is_ready(status: &AlibabaRoleBindingStatus) -> bool {
+    let ready = |c: &&Condition| c.type_ == condition::READY && c.status == "True";
+    status.conditions.iter().find(ready).is_some()
+}
+
 fn failure(failing: &Failing) -> Failure {
     let Problem {
         code,

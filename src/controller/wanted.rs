@@ -147,6 +147,31 @@ impl Wanted {
         });
         hex(&Sha256::digest(inputs.to_string().as_bytes()))
     }
+
+    /// How many calls of STS an exchange makes.
+    #[must_use]
+    pub const fn calls(&self) -> u32 {
+        1
+    }
+
+    /// Names what STS is asked for: two bindings with the same key may have one answer. Everything
+    /// of [`hash`](Self::hash) counts but how the Secret looks, and the namespace always does.
+    #[must_use]
+    pub fn exchange_key(&self, service_account_uid: Option<&str>) -> [u8; 16] {
+        let asked = Self {
+            secret_name: String::new(),
+            formats: BTreeSet::new(),
+            template: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            ..self.clone()
+        };
+        let text = format!("{}/{}", self.namespace, asked.hash(service_account_uid));
+        let digest = Sha256::digest(text.as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        key
+    }
 }
 
 /// Lower-case hexadecimal.
@@ -465,6 +490,37 @@ mod tests {
         let (a, b) = (session_name(&long, "app-a"), session_name(&long, "app-b"));
         assert_eq!(a.len(), 64);
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn only_what_sts_is_asked_for_tells_exchanges_apart() {
+        let key = |change: fn(&mut Wanted)| {
+            let mut wanted = resolve(&binding("team-a"), &configuration()).unwrap();
+            change(&mut wanted);
+            wanted.exchange_key(Some("1"))
+        };
+        let same = key(|_| {});
+        for look in [
+            |w: &mut Wanted| w.secret_name.push('x'),
+            |w: &mut Wanted| w.formats.clear(),
+            |w: &mut Wanted| w.template.extend([("a".to_owned(), "b".to_owned())]),
+        ] {
+            assert_eq!(key(look), same);
+        }
+        for asked in [
+            |w: &mut Wanted| w.namespace.push('x'),
+            |w: &mut Wanted| w.session_name.push('x'),
+            |w: &mut Wanted| w.duration = Duration::from_mins(15),
+            |w: &mut Wanted| w.policy = Some("{}".to_owned()),
+            |w: &mut Wanted| w.token = TokenFrom::ServiceAccount("other".to_owned()),
+            |w: &mut Wanted| w.role_arn = "acs:ram::1:role/other".parse().unwrap(),
+            |w: &mut Wanted| w.provider_arn = "acs:ram::1:oidc-provider/q".parse().unwrap(),
+            |w: &mut Wanted| w.endpoint = "sts.aliyuncs.com".parse().unwrap(),
+        ] {
+            assert_ne!(key(asked), same);
+        }
+        let wanted = resolve(&binding("team-a"), &configuration()).unwrap();
+        assert_ne!(wanted.exchange_key(Some("2")), same);
     }
 
     #[test]
