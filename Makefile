@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench lint static generate kubernetes node
+.PHONY: help demo test bench lint static generate kubernetes node image
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -31,7 +31,7 @@ lint: ## Formatting, clippy, documentation, and the library without the operator
 static: ## The library alone in a static program, which is run once
 	tests/musl.sh
 
-generate: ## Write the generated files anew (crds/, pages of docs/)
+generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/values.md, docs/vectors.md)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
 	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
 	cargo run --locked --quiet -- reference > docs/cli.md.new
@@ -39,9 +39,15 @@ generate: ## Write the generated files anew (crds/, pages of docs/)
 	cargo run --locked --quiet -- reference reasons > docs/reasons.md.new
 	mv docs/reasons.md.new docs/reasons.md
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
+	cp crds/alibabarolebindings.yaml charts/rrsa/files/alibabarolebindings.yaml
+	charts/render.sh deploy
+	UPDATE_EXPECTED=1 cargo test --locked --quiet --test chart the_reference_of_the_values_is_fresh > /dev/null
 
 kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)
 	@tests/kubernetes/build.sh > /dev/null
+
+image: ## Build the release image without Docker, into target/image (a release build: slow)
+	deploy/image.sh
 
 node: ## Install what the tests with a real node need (root and Debian; elsewhere they are skipped, and say so)
 	@tests/node/packages.sh

@@ -1,8 +1,10 @@
 //! The command line: one file a command. Only this room and `main` print.
 
+mod cleanup;
 mod controller;
 mod crd;
 mod credentials;
+mod doctor;
 mod operator;
 mod reference;
 mod webhook;
@@ -23,12 +25,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Delete what the operator made by itself: for the chart, after an uninstallation.
+    Cleanup(cleanup::Args),
     /// Turn AlibabaRoleBinding objects into Secrets with fresh credentials.
     Controller(controller::Args),
     /// Get, use and hand on credentials of Alibaba Cloud.
     Credentials(credentials::Args),
     /// Print the custom resource definition as YAML.
     Crd(crd::Args),
+    /// Look for what is wrong in a cluster, and say what to do about it.
+    Doctor(doctor::Args),
     /// Inject pods that ask for a role with what the SDKs need.
     Webhook(Box<webhook::Args>),
     /// Print the reference of all commands as Markdown.
@@ -72,9 +78,11 @@ impl Cli {
     /// What went wrong, for a person to read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Cleanup(args) => args.run()?,
             Command::Controller(args) => args.run()?,
             Command::Credentials(args) => return args.run(),
             Command::Crd(args) => args.run()?,
+            Command::Doctor(args) => args.run()?,
             Command::Webhook(args) => args.run()?,
             Command::Reference(args) => args.run(),
         }

@@ -1,0 +1,250 @@
+{{/* Names. Everything that is cluster-wide carries the full name, so that two releases do not clash. */}}
+{{- define "rrsa.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "rrsa.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "rrsa.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "rrsa.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "rrsa.controller" -}}{{ include "rrsa.fullname" . }}-controller{{- end }}
+{{- define "rrsa.webhook" -}}{{ include "rrsa.fullname" . }}-webhook{{- end }}
+{{- define "rrsa.caSecret" -}}{{ include "rrsa.webhook" . }}-ca{{- end }}
+
+{{/* What never changes for a component of a release: selectors are immutable. Takes {root, component}. */}}
+{{- define "rrsa.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "rrsa.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The labels of every object. Takes {root, component}. */}}
+{{- define "rrsa.labels" -}}
+{{ include "rrsa.selectorLabels" . }}
+app.kubernetes.io/part-of: rrsa
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "rrsa.image" -}}
+{{- $image := .Values.image }}
+{{- $repository := required "image.repository: push the image that `make image` builds to a registry of yours, and name it here" $image.repository }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion $image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The operator's configuration: `config`, and what other values imply. */}}
+{{- define "rrsa.configuration" -}}
+{{- $config := deepCopy .Values.config }}
+{{- if .Values.extraCa.pem }}
+{{- $sts := deepCopy (default dict $config.sts) }}
+{{- if not $sts.caFile }}{{- $_ := set $sts "caFile" "/etc/rrsa/ca.pem" }}{{- end }}
+{{- $_ := set $config "sts" $sts }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* Metadata of a pod template. Takes {root, component, values}. */}}
+{{- define "rrsa.podMetadata" -}}
+labels:
+  {{- include "rrsa.labels" . | nindent 2 }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What the pods of both components have in common. Takes {root, component, values, account}. */}}
+{{- define "rrsa.podSpec" -}}
+serviceAccountName: {{ .account }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+nodeSelector:
+  kubernetes.io/os: linux
+  {{- with .values.nodeSelector }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+  {{- with .values.topologySpreadConstraints }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "rrsa.selectorLabels" . | nindent 8 }}
+  {{- end }}
+{{- with .root.Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The same for their containers. */}}
+{{- define "rrsa.containerSpec" -}}
+image: {{ include "rrsa.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: admin
+  periodSeconds: 10
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: admin
+  periodSeconds: 2
+  failureThreshold: 2
+startupProbe:
+  httpGet:
+    path: /healthz
+    port: admin
+  periodSeconds: 1
+  failureThreshold: 60
+{{- with .values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat .root.Values.extraEnv .values.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  - name: configuration
+    mountPath: /etc/rrsa
+    readOnly: true
+  {{- with .values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "rrsa.volumes" -}}
+- name: configuration
+  configMap:
+    name: {{ include "rrsa.fullname" .root }}
+{{- with .values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Pods that do one thing and end (hooks). Takes {root, account}. */}}
+{{- define "rrsa.taskPod" -}}
+serviceAccountName: {{ .account }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+nodeSelector:
+  kubernetes.io/os: linux
+{{- end }}
+
+{{- define "rrsa.taskContainer" -}}
+image: {{ include "rrsa.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{- define "rrsa.cleanup.hook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
+{{- define "rrsa.test.hook" -}}
+helm.sh/hook: test
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{/* What the three webhook entries have in common. */}}
+{{- define "rrsa.webhookCall" -}}
+admissionReviewVersions: [v1]
+clientConfig:
+  service:
+    name: {{ include "rrsa.webhook" . }}
+    namespace: {{ .Release.Namespace }}
+    path: /mutate
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    operations: [CREATE]
+    scope: Namespaced
+failurePolicy: {{ .Values.webhook.failurePolicy }}
+matchPolicy: Equivalent
+reinvocationPolicy: IfNeeded
+sideEffects: None
+timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}
+{{- end }}
+
+{{- define "rrsa.webhookNamespaces" -}}
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: {{ concat (list "kube-system" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
+{{- define "rrsa.webhookConditions" -}}
+- name: not-a-mirror-pod
+  expression: >-
+    !has(object.metadata.annotations) ||
+    !('kubernetes.io/config.mirror' in object.metadata.annotations)
+- name: not-opted-out
+  expression: >-
+    !has(object.metadata.annotations) ||
+    !('rrsa.io/inject' in object.metadata.annotations) ||
+    object.metadata.annotations['rrsa.io/inject'] != 'off'
+{{- end }}
