@@ -46,6 +46,7 @@
 //!             imds         the ECS metadata service: role credentials of the machine, region
 //!             credentials  every type of credentials, the default chain, the client that renews
 //! operator    api          AlibabaRoleBinding and the configuration file
+//!             injection    what a pod is to get, and why or why not; pure
 //!             controller   bindings become Secrets with fresh credentials
 //!             webhook      annotated pods get what the SDKs need
 //!             serving      TLS, certificates, health
@@ -69,6 +70,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "operator")]
 pub mod controller;
+#[cfg(feature = "operator")]
+pub mod injection;
 #[cfg(feature = "operator")]
 pub mod serving;
 #[cfg(feature = "operator")]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The allowed arrows (design section 2). A room may import itself and what stands beside it.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("contract", &[]),
     ("secret", &[]),
     ("world", &["secret"]),
@@ -22,6 +22,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
         &["contract", "imds", "secret", "sts", "world"],
     ),
     ("api", &["contract"]),
+    // Pure; `world` for the future of a look-up alone.
+    ("injection", &["api", "contract", "world"]),
     ("telemetry", &[]),
     ("serving", &["contract", "secret", "telemetry", "world"]),
     (
@@ -39,7 +41,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     (
         "webhook",
-        &["api", "contract", "serving", "telemetry", "world"],
+        &[
+            "api",
+            "contract",
+            "injection",
+            "serving",
+            "telemetry",
+            "world",
+        ],
     ),
     (
         "agent",

@@ -20,11 +20,11 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::bindings::{BindingFacts, BindingView, Bindings};
-use super::facts::{
+use super::lookups::Lookups;
+use crate::injection::bindings::{BindingFacts, BindingView, Bindings};
+use crate::injection::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
-use super::lookups::Lookups;
 use crate::serving::api_cause;
 use crate::serving::readiness::{Condition, Readiness};
 use crate::world::{BoxFuture, Clock};

@@ -25,15 +25,15 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::bindings::Bindings;
-use super::decision::{Reason, Warning};
-use super::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
-use super::inject::inject;
-use super::patch;
-use super::pod::Pod;
-use super::resolve::{opted_in, resolve, warn_of_near_misses};
 use super::review::{Review, Verdict};
-use super::settings::Settings;
+use crate::injection::bindings::Bindings;
+use crate::injection::decision::{Reason, Warning};
+use crate::injection::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
+use crate::injection::inject::inject;
+use crate::injection::patch;
+use crate::injection::pod::Pod;
+use crate::injection::resolve::{opted_in, resolve, warn_of_near_misses};
+use crate::injection::settings::Settings;
 
 /// The path that the API server calls.
 pub const PATH: &str = "/mutate";

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
 
-use super::facts::Found;
+use crate::injection::facts::Found;
 use crate::world::{BoxFuture, Clock};
 
 /// How long an answer holds. A flood for a missing object costs one question a second.
@@ -139,7 +139,7 @@ fn holds(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::facts::LookupError;
+    use crate::injection::facts::LookupError;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[derive(Debug, Default)]

@@ -10,10 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Reason, Warning};
 use super::json;
-use super::pod::{Pod, Text};
-use super::seen::{Seen, object_shape};
+use crate::injection::decision::{Reason, Warning};
+use crate::injection::pod::{Pod, Text};
+use crate::injection::seen::{Seen, object_shape};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";

@@ -12,11 +12,11 @@ use anyhow::Context;
 use kube::Client;
 
 use super::caches::Caches;
-use super::facts::Cluster;
 use super::handler::Reviewer;
 use super::registration::Registration;
-use super::settings::Settings;
 use crate::api::configuration::Configuration;
+use crate::injection::facts::Cluster;
+use crate::injection::settings::Settings;
 use crate::serving::authority_secret::AuthoritySecret;
 use crate::serving::keeper::Keeper;
 use crate::serving::readiness::Readiness;

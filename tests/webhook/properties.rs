@@ -2,7 +2,7 @@
 //! does nothing; only the author's own wish replaces or removes anything.
 
 use proptest::prelude::*;
-use rrsa::webhook::variables::Variable;
+use rrsa::injection::variables::Variable;
 use serde_json::{Map, Value, json};
 
 use super::rig::{Outcome, admit, ordinary_router};

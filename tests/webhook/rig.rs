@@ -9,12 +9,12 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use base64::Engine;
 use rrsa::api::configuration::Configuration;
-use rrsa::webhook::bindings::{BindingView, Bindings};
-use rrsa::webhook::facts::{
+use rrsa::injection::bindings::{BindingView, Bindings};
+use rrsa::injection::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
+use rrsa::injection::settings::Settings;
 use rrsa::webhook::handler::{PATH, Reviewer};
-use rrsa::webhook::settings::Settings;
 use rrsa::world::BoxFuture;
 use serde_json::{Value, json};
 use tower::ServiceExt;

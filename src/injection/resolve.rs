@@ -381,7 +381,7 @@ impl Selection<'_> {
 mod tests {
     use super::*;
     use crate::api::configuration::Configuration;
-    use crate::webhook::seen::Seen;
+    use crate::injection::seen::Seen;
     use rstest::rstest;
 
     fn settings(extra: &str) -> Settings {

@@ -7,8 +7,8 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use super::Text;
 use crate::contract::token_volume;
-use crate::webhook::seen::{Seen, Shape, drain, object_shape};
-use crate::webhook::variables::Variable;
+use crate::injection::seen::{Seen, Shape, drain, object_shape};
+use crate::injection::variables::Variable;
 
 /// Most containers of one kind that are looked at; etcd takes no pod with more.
 const MAX_CONTAINERS: usize = 10_000;

@@ -7,7 +7,7 @@ use serde::de::SeqAccess;
 
 use super::Text;
 use crate::contract::{AUDIENCE, token_volume};
-use crate::webhook::seen::{Seen, Shape, object_shape};
+use crate::injection::seen::{Seen, Shape, object_shape};
 
 /// The volumes, reduced to what concerns the token.
 #[derive(Debug, Default)]

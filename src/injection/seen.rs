@@ -158,7 +158,7 @@ fn seen<T>(value: Option<T>) -> Seen<T> {
 /// Lets a derived struct be read from an object, and from nothing else.
 macro_rules! object_shape {
     ($($name:ident $(<$life:lifetime>)?),*) => {$(
-        impl<'de $(: $life, $life)?> $crate::webhook::seen::Shape<'de> for $name $(<$life>)? {
+        impl<'de $(: $life, $life)?> $crate::injection::seen::Shape<'de> for $name $(<$life>)? {
             fn from_map<A: serde::de::MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
                 serde::Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map))
                     .map(Some)
