@@ -49,6 +49,7 @@
 //!             injection    what a pod is to get, and why or why not; pure
 //!             controller   bindings become Secrets with fresh credentials
 //!             webhook      annotated pods get what the SDKs need
+//!             conformance  whether a webhook does what is documented
 //!             serving      TLS, certificates, health
 //!             telemetry    logs and metrics
 //!             cli          the command line
@@ -68,6 +69,8 @@ pub mod world;
 pub mod api;
 #[cfg(feature = "operator")]
 pub mod cli;
+#[cfg(feature = "operator")]
+pub mod conformance;
 #[cfg(feature = "operator")]
 pub mod controller;
 #[cfg(feature = "operator")]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The allowed arrows (design section 2). A room may import itself and what stands beside it.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("contract", &[]),
     ("secret", &[]),
     ("world", &["secret"]),
@@ -24,6 +24,8 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("api", &["contract"]),
     // Pure; `world` for the future of a look-up alone.
     ("injection", &["api", "contract", "world"]),
+    // Judges any webhook, so it must not know how ours decides.
+    ("conformance", &["api", "contract", "world"]),
     ("telemetry", &[]),
     ("serving", &["contract", "secret", "telemetry", "world"]),
     (
@@ -59,6 +61,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &[
             "agent",
             "api",
+            "conformance",
             "contract",
             "controller",
             "credentials",

@@ -13,6 +13,8 @@
 mod admission;
 #[path = "webhook/certificates.rs"]
 mod certificates;
+#[path = "webhook/conformance.rs"]
+mod conformance;
 #[path = "webhook/fake_api.rs"]
 mod fake_api;
 #[path = "webhook/hostile.rs"]

@@ -1,12 +1,16 @@
 //! The command line: one file a command. Only this room and `main` print.
 
 mod cleanup;
+mod conformance;
 mod controller;
 mod crd;
 mod credentials;
 mod doctor;
+mod judged;
+mod kubeconfig;
 mod operator;
 mod reference;
+mod setup;
 mod webhook;
 
 use std::process::ExitCode;
@@ -27,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Delete what the operator made by itself: for the chart, after an uninstallation.
     Cleanup(cleanup::Args),
+    /// Tell whether the cluster's webhook does what is documented for ack-pod-identity-webhook.
+    Conformance(Box<conformance::Args>),
     /// Turn AlibabaRoleBinding objects into Secrets with fresh credentials.
     Controller(controller::Args),
     /// Get, use and hand on credentials of Alibaba Cloud.
@@ -79,6 +85,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Cleanup(args) => args.run()?,
+            Command::Conformance(args) => return Ok(args.run()),
             Command::Controller(args) => args.run()?,
             Command::Credentials(args) => return args.run(),
             Command::Crd(args) => args.run()?,

@@ -11,13 +11,18 @@ use crate::world::Files;
 /// Longest configuration file.
 const MAX_CONFIGURATION: usize = 1024 * 1024;
 
-/// Reads the operator's configuration.
-pub(super) fn configuration(path: &Path, files: &dyn Files) -> anyhow::Result<Configuration> {
+/// The text of a configuration file.
+pub(super) fn configuration_text(path: &Path, files: &dyn Files) -> anyhow::Result<String> {
     let bytes = files
         .read(path, MAX_CONFIGURATION)
         .with_context(|| format!("configuration file {} cannot be read", path.display()))?;
-    let text = String::from_utf8(bytes)
-        .with_context(|| format!("configuration file {} is no UTF-8 text", path.display()))?;
+    String::from_utf8(bytes)
+        .with_context(|| format!("configuration file {} is no UTF-8 text", path.display()))
+}
+
+/// Reads the operator's configuration.
+pub(super) fn configuration(path: &Path, files: &dyn Files) -> anyhow::Result<Configuration> {
+    let text = configuration_text(path, files)?;
     Configuration::parse(&text)
         .with_context(|| format!("configuration file {} is refused", path.display()))
 }

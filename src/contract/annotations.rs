@@ -36,6 +36,9 @@ pub const MODE_OIDC: &str = "oidc";
 /// On a binding: any new value asks for a refresh now.
 pub const REFRESH_REQUESTED_AT: &str = "rrsa.io/refresh-requested-at";
 
+/// Label on what `rrsa conformance` makes, by which leftovers are found.
+pub const CONFORMANCE: &str = "rrsa.io/conformance";
+
 /// What the controller keeps on its Secrets, so that a restart needs no STS call.
 pub mod secret {
     /// Name of the binding that the Secret belongs to.

@@ -1,0 +1,45 @@
+//! Which cluster a command for people talks to.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::operator;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct KubeconfigArgs {
+    /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the pod's ServiceAccount].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one].
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl KubeconfigArgs {
+    /// A client for that cluster.
+    pub(super) async fn client(self) -> anyhow::Result<Client> {
+        let Self {
+            kubeconfig,
+            context,
+        } = self;
+        if kubeconfig.is_none() && context.is_none() {
+            return operator::client().await;
+        }
+        let read = match &kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let read = read.context("the kubeconfig cannot be read")?;
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(read, &options)
+            .await
+            .context("the kubeconfig names no way to a cluster")?;
+        Client::try_from(config).context("the kubeconfig names no way to a cluster")
+    }
+}
