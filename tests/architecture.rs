@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("injection", &["api", "contract", "world"]),
     // Judges any webhook, so it must not know how ours decides.
     ("conformance", &["api", "contract", "world"]),
-    ("telemetry", &[]),
+    ("telemetry", &["contract"]),
     ("serving", &["contract", "secret", "telemetry", "world"]),
     (
         "controller",

@@ -1,5 +1,6 @@
 //! What the commands that serve share: the configuration file, the runtime, the signal to stop.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -32,6 +33,12 @@ pub(super) async fn client() -> anyhow::Result<kube::Client> {
     kube::Client::try_default().await.context(
         "no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod",
     )
+}
+
+/// A listener on that address.
+pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("{address} cannot be listened on; choose another address"))
 }
 
 /// The runtime of a command that serves.

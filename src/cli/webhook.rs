@@ -1,14 +1,12 @@
 //! `rrsa webhook`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::LogArgs;
-use super::operator::{self, shutdown_signal};
+use super::operator::{self, bind, shutdown_signal};
 use crate::webhook::{self, Options};
 use crate::world::{SystemClock, SystemFiles};
 
@@ -32,7 +30,7 @@ pub(super) struct Args {
         default_value = "[::]:9443"
     )]
     listen: SocketAddr,
-    /// Where /healthz and /readyz are, over plain HTTP. Port 0 takes a free one.
+    /// Where /healthz, /readyz and /metrics are, over plain HTTP. Port 0 takes a free one.
     #[arg(
         long,
         env = "RRSA_WEBHOOK_ADMIN_LISTEN",
@@ -146,11 +144,6 @@ impl Args {
             Box::pin(webhook::run(options, shutdown_signal()?)).await
         })
     }
-}
-
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("{address} cannot be listened on; choose another address"))
 }
 
 /// The names under which a Service is called.

@@ -25,6 +25,9 @@ pub const FIELD_MANAGER: &str = "rrsa";
 /// The label by which our Secrets are found, and its value.
 pub const MANAGED_BY_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "rrsa");
 
+/// The first word of every metric's name.
+pub const METRICS_PREFIX: &str = "rrsa";
+
 /// What the webhook mounts into a pod in mode `oidc`, as the official webhook does.
 pub mod token_volume {
     use std::time::Duration;

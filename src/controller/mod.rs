@@ -19,14 +19,19 @@
 
 mod api;
 mod budget;
+pub mod census;
 pub mod content;
 pub mod delegation;
+pub mod election;
 pub mod exchange;
 pub mod exchanges;
 mod failing;
 pub mod gate;
+pub mod metrics;
 pub mod plan;
+mod process;
 mod queue;
+mod reach;
 pub mod reason;
 pub mod reconcile;
 pub mod refresh;
@@ -41,4 +46,4 @@ pub mod wanted;
 mod watches;
 pub mod write;
 
-pub use run::{Options, run};
+pub use process::{Options, run};

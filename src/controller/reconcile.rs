@@ -16,6 +16,7 @@ use super::exchange::{Exchanger, service_account_missing};
 use super::exchanges::Exchanges;
 use super::failing::{FailureLog, remember_failure};
 use super::gate::Turn;
+use super::metrics::Metrics;
 use super::plan::{Cause, Decision, Memory, Observed, decide};
 use super::queue::{ExchangeKey, Urgency, Waiting};
 use super::reason::Problem;
@@ -61,6 +62,8 @@ pub struct Context {
     pub exchanges: Exchanges,
     /// Which failures are said in the log.
     pub failure_log: FailureLog,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// What a pass came to.

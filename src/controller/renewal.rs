@@ -3,6 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::content;
+use super::gate::Turn;
 use super::plan::{Cause, Memory, conflict};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
@@ -69,14 +70,26 @@ impl Renewal<'_> {
         Ok(Some(issued))
     }
 
+    /// One attempt, counted.
+    async fn exchange(&self, turn: &mut Turn) -> Result<Issued, Problem> {
+        let Self {
+            wanted, context, ..
+        } = self;
+        let started = context.clock.steady();
+        let outcome = context.exchanger.exchange(wanted, turn).await;
+        let took = context.clock.steady().saturating_sub(started);
+        let counted = outcome.as_ref().map(drop).map_err(|problem| problem.reason);
+        context.metrics.exchanged(counted, took);
+        outcome
+    }
+
     /// Exchanges, or takes what somebody else got for the same question.
     async fn issue(&self, licence: Licence<'_>, memory: &Memory) -> Result<Issued, Problem> {
         let (turn, answer) = match licence {
             Licence::Turn(turn, answer) => (turn, answer),
             Licence::Shared(answer) => return answer.outcome.clone(),
         };
-        let exchanger = &self.context.exchanger;
-        let mut outcome = exchanger.exchange(self.wanted, turn).await;
+        let mut outcome = self.exchange(turn).await;
         // A token may be refused for what was true at the moment: a key that the issuer had just
         // begun to use, a file that was read as it was renewed. One new token tells.
         if let Err(problem) = &outcome
@@ -88,7 +101,7 @@ impl Renewal<'_> {
                 != Some(problem.reason)
         {
             info!(code = problem.code, "refused; trying once with a new token");
-            outcome = exchanger.exchange(self.wanted, turn).await;
+            outcome = self.exchange(turn).await;
         }
         *answer = Some(Answer {
             key: self.exchange,

@@ -1,6 +1,7 @@
-//! Wires the controller and runs it until it is told to stop.
+//! Wires the work and does it until told to stop.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use futures::channel::mpsc;
 use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::controller::Config;
-use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{Controller, WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,7 @@ use super::exchange::Exchanger;
 use super::exchanges::{Exchanges, dispatch};
 use super::failing::FailureLog;
 use super::gate::StsGate;
+use super::metrics::Metrics;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
 use super::secrets::SecretIndex;
@@ -28,6 +32,8 @@ use super::service_accounts::ServiceAccountIndex;
 use super::watches;
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::serving::liveness::Heart;
+use crate::serving::readiness::Condition;
 use crate::sts;
 use crate::world::{Clock, Files, HttpClient, HttpOptions};
 
@@ -40,69 +46,70 @@ const FORGET_EVERY: Duration = Duration::from_mins(10);
 /// Longest CA bundle.
 const MAX_CA_FILE: usize = 1024 * 1024;
 
-/// What the controller runs with.
-#[derive(Clone)]
-pub struct Options {
-    /// Talks to the API server.
-    pub client: kube::Client,
-    /// The operator's configuration.
-    pub configuration: Configuration,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// The operator's token files and CA bundle.
-    pub files: Arc<dyn Files>,
+/// How often the loop that hands out the work shows that it goes round.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What the work is done with.
+pub(super) struct Work {
+    pub(super) client: kube::Client,
+    pub(super) configuration: Configuration,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) secrets: Arc<SecretIndex>,
+    pub(super) bindings: Store<AlibabaRoleBinding>,
+    /// Fills `bindings`.
+    pub(super) writer: Writer<AlibabaRoleBinding>,
+    pub(super) metrics: Metrics,
+    /// Met when Secrets and `ServiceAccount`s are listed.
+    pub(super) ready: Condition,
+    /// Beats while the work goes on.
+    pub(super) heart: Heart,
 }
 
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("configuration", &self.configuration)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Runs until `shutdown` completes; exchanges under way are finished.
+/// Works until `shutdown` completes; exchanges under way are finished.
 ///
 /// # Errors
 /// When the cluster lacks the custom resource, or a watch task ended.
-pub async fn run(
-    options: Options,
+pub(super) async fn work(
+    work: Work,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let Options {
+    let Work {
         client,
         configuration,
         clock,
         files,
-    } = options;
+        secrets,
+        bindings,
+        writer,
+        metrics,
+        ready,
+        heart,
+    } = work;
+    ready.not_ready("Secrets and ServiceAccounts are not listed yet");
     let api = Api::<AlibabaRoleBinding>::all(client.clone());
-    let probe = ListParams::default().limit(1);
-    tokio::time::timeout(TIMEOUT, api.list(&probe))
-        .await
-        .context("the API server did not answer when asked for AlibabaRoleBindings")?
-        .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
-
+    probe(&api).await?;
     let http = http_client(configuration.sts.ca_file.as_ref(), files.as_ref())?;
     let gate = StsGate::new(
         sts::Client::new(Arc::new(http), clock.clone()),
         configuration.sts.calls_per_second,
     );
-    let (bindings, writer) = reflector::store();
     let context = Arc::new(Context {
         clock,
         exchanger: Exchanger {
             client: client.clone(),
             files,
             configuration: Arc::new(configuration),
-            gate,
+            gate: gate.clone(),
         },
         reporter: Reporter::new(client.clone()),
-        secrets: Arc::new(SecretIndex::default()),
+        secrets,
         service_accounts: Arc::new(ServiceAccountIndex::default()),
         bindings: bindings.clone(),
         memory: std::sync::Mutex::default(),
         exchanges: Exchanges::default(),
         failure_log: FailureLog::default(),
+        metrics: metrics.clone(),
     });
 
     let mut tasks = JoinSet::new();
@@ -122,25 +129,10 @@ pub async fn run(
         wake.clone(),
         accounts_listed,
     ));
-    // Without both lists every binding would look as if its Secret were missing.
-    for mut listed in [secrets_are_listed, accounts_are_listed] {
-        tokio::select! {
-            outcome = listed.wait_for(|listed| *listed) => {
-                outcome.context("a watch ended before its first list")?;
-            }
-            Some(ended) = tasks.join_next() => {
-                return Err(anyhow::anyhow!("a watch ended: {ended:?}"));
-            }
-        }
-    }
+    listed([secrets_are_listed, accounts_are_listed], &mut tasks).await?;
     info!("Secrets and ServiceAccounts are listed; reconciling");
-    let forgetful = context.clone();
-    tasks.spawn(async move {
-        loop {
-            tokio::time::sleep(FORGET_EVERY).await;
-            forgetful.forget_the_gone();
-        }
-    });
+    ready.ready();
+    tasks.spawn(forget(context.clone()));
 
     let stop = CancellationToken::new();
     let dispatcher = dispatch(context.clone(), wake, stop.clone());
@@ -150,29 +142,71 @@ pub async fn run(
         .modify(|binding| binding.metadata.managed_fields = None)
         .reflect(writer)
         .applied_objects();
-    let controller = Controller::for_stream(stream, bindings)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(woken)
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile, |_, never, _| match *never {}, context)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                debug!("controller: {error}");
+    let waiting = context.clone();
+    let mut looks = pin!(
+        Controller::for_stream(stream, bindings)
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .reconcile_on(woken)
+            .graceful_shutdown_on(shutdown)
+            .run(reconcile, |_, never, _| match *never {}, context)
+    );
+    let mut beats = tokio::time::interval(BEAT);
+    let looks = async {
+        loop {
+            tokio::select! {
+                outcome = looks.next() => match outcome {
+                    None => break,
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => debug!("controller: {error}"),
+                },
+                _ = beats.tick() => {
+                    heart.beat();
+                    metrics.sts_rate(gate.pace());
+                    metrics.queue_depth(waiting.exchanges.waiting());
+                }
             }
-        });
-    let work = async {
+        }
         // Looks first, then what they had put into the queue: exchanges that were not begun wait
         // for the next process.
-        let looks = async {
-            controller.await;
-            stop.cancel();
-        };
-        tokio::join!(looks, dispatcher);
+        stop.cancel();
     };
+    let work = async { tokio::join!(looks, dispatcher) };
     tokio::select! {
-        () = work => Ok(()),
+        _ = work => Ok(()),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
     }
+}
+
+/// Waits for the first lists: without both every binding would look as if its Secret were missing.
+async fn listed(lists: [watch::Receiver<bool>; 2], tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+    for mut list in lists {
+        tokio::select! {
+            outcome = list.wait_for(|listed| *listed) => {
+                outcome.context("a watch ended before its first list")?;
+            }
+            Some(ended) = tasks.join_next() => {
+                return Err(anyhow::anyhow!("a watch ended: {ended:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn forget(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        context.forget_the_gone();
+    }
+}
+
+/// Tells whoever installed this what is missing, before anything is watched.
+async fn probe(api: &Api<AlibabaRoleBinding>) -> anyhow::Result<()> {
+    let one = ListParams::default().limit(1);
+    tokio::time::timeout(TIMEOUT, api.list(&one))
+        .await
+        .context("the API server did not answer when asked for AlibabaRoleBindings")?
+        .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
+    Ok(())
 }
 
 fn http_client(ca_file: Option<&PathBuf>, files: &dyn Files) -> anyhow::Result<HttpClient> {

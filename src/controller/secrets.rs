@@ -135,6 +135,14 @@ impl SecretIndex {
             .collect()
     }
 
+    /// Shows when the credentials of each Secret end, where that is known.
+    pub fn each_expiration(&self, mut see: impl FnMut(DateTime<Utc>)) {
+        let state = self.state();
+        for expiration in state.facts.values().filter_map(|facts| facts.expiration) {
+            see(expiration);
+        }
+    }
+
     /// Takes in what the watch or one of our writes showed; what is older than what is known is
     /// ignored.
     pub fn put(&self, namespace: &str, name: &str, facts: SecretFacts) {

@@ -3,7 +3,8 @@
 //! ```text
 //! store (Secret) ─► keeper ─► authority ─► leaf ─► tls (slot) ─► server
 //!                      └────► bundle ─► whoever registers it
-//! readiness ◄── conditions of the parts      admin ─► /healthz, /readyz
+//! readiness ◄── conditions of the parts      admin ─► /healthz, /readyz, /metrics
+//! liveness  ◄── loops that go round
 //! ```
 
 pub mod admin;
@@ -11,6 +12,7 @@ mod api_cause;
 pub mod authority;
 pub mod authority_secret;
 pub mod keeper;
+pub mod liveness;
 pub mod readiness;
 pub mod ready_file;
 pub mod server;

@@ -17,12 +17,15 @@ use super::registration::Registration;
 use crate::api::configuration::Configuration;
 use crate::injection::facts::Cluster;
 use crate::injection::settings::Settings;
+use crate::serving::admin::{self, Admin};
 use crate::serving::authority_secret::AuthoritySecret;
 use crate::serving::keeper::Keeper;
+use crate::serving::liveness::Liveness;
 use crate::serving::readiness::Readiness;
 use crate::serving::ready_file::{self, Addresses};
 use crate::serving::server::{self, Stop};
-use crate::serving::{admin, tls};
+use crate::serving::tls;
+use crate::telemetry;
 use crate::world::Clock;
 
 /// What a webhook is run with.
@@ -35,7 +38,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where reviews arrive, over TLS.
     pub listener: TcpListener,
-    /// Where health is asked for, over plain HTTP.
+    /// Where health, readiness and metrics are asked for, over plain HTTP.
     pub admin_listener: TcpListener,
     /// Namespace of the Secret that holds the authority.
     pub namespace: String,
@@ -93,6 +96,8 @@ pub async fn run(
         ready_file::clear(path).with_context(|| format!("ready file {}", path.display()))?;
     }
 
+    // Further families of the webhook are registered here.
+    let registry = telemetry::metrics::registry();
     let readiness = Readiness::new();
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
@@ -112,7 +117,11 @@ pub async fn run(
     let reviews = server::serve_tls(listener, tls, reviewer.router(), stop.clone());
     let health = server::serve_plain(
         admin_listener,
-        admin::router(readiness.clone()),
+        admin::router(Admin {
+            readiness: readiness.clone(),
+            liveness: Liveness::new(clock),
+            registry: Arc::new(registry),
+        }),
         stop_admin.clone(),
     );
     serving.ready();

@@ -16,6 +16,7 @@ mod fixture;
 mod operator;
 mod policy;
 mod refresh;
+mod replicas;
 mod schema;
 mod webhook;
 

@@ -163,12 +163,50 @@ impl Installation {
     pub(crate) fn start_controller(&self, cluster: &Cluster) -> Result<()> {
         let mut command = Command::new(&self.choices.rrsa);
         command
-            .args(["controller", "--log=trace", "--config"])
+            .args([
+                "controller",
+                "--log=trace",
+                "--admin-listen=127.0.0.1:0",
+                // One process; tests/cluster/replicas.rs has several.
+                "--leader-elect=false",
+                "--config",
+            ])
             .arg(self.configuration())
             .env("KUBECONFIG", &self.controller_kubeconfig);
         let process = cluster.spawn("rrsa-controller", &command)?;
         *self.controller.lock().unwrap() = Some(process);
         Ok(())
+    }
+
+    /// Starts one of several controllers, which agree by a Lease on the one that works. It talks to
+    /// the API server as `kubeconfig` says, or as the controller's ServiceAccount. `ready_file`
+    /// tells where its health is.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start_replica(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        arguments: &[&str],
+        kubeconfig: Option<&Path>,
+    ) -> Result<(Process, PathBuf)> {
+        let ready_file = self.folder.join(format!("{name}.json"));
+        let mut command = Command::new(&self.choices.rrsa);
+        command
+            .args(["controller", "--log=info,rrsa=trace"])
+            .args(["--admin-listen=127.0.0.1:0", "--namespace", NAMESPACE])
+            .args(["--replica-name", name])
+            .args(arguments)
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .arg("--config")
+            .arg(self.configuration())
+            .env(
+                "KUBECONFIG",
+                kubeconfig.unwrap_or(&self.controller_kubeconfig),
+            );
+        Ok((cluster.spawn(name, &command)?, ready_file))
     }
 
     /// `kill -9` to the controller.

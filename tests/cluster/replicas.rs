@@ -1,0 +1,513 @@
+//! Several controllers and one Lease: who works, and that nothing is lost or done twice when that
+//! one dies, stops or is cut off.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read real files and clocks"
+)]
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use rrsa::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingSpec};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::bindings::{SOON, Scene, data_of, verify};
+use crate::installation::{Installation, NAMESPACE};
+use crate::support::kubernetes::{Cluster, Process};
+use crate::support::wait;
+use crate::{own_installation, reported};
+
+const CONTROLLER: &str = "system:serviceaccount:rrsa-system:rrsa-controller";
+/// A Lease that is over soon, so that twenty kills do not take ten minutes.
+const SHORT: [&str; 3] = [
+    "--lease-duration=3",
+    "--renew-deadline=2",
+    "--retry-period=0.4",
+];
+/// A Lease that nobody can wait for.
+const LONG: [&str; 3] = [
+    "--lease-duration=600",
+    "--renew-deadline=400",
+    "--retry-period=0.4",
+];
+/// How long sessions last while leaders are killed: due after 20 to 26 s, so that a change of
+/// leader on a busy machine has 14 s.
+const LIFETIME: Duration = Duration::from_secs(40);
+const BINDINGS: usize = 30;
+const KILLS: usize = 20;
+
+/// Controllers, each with a name of its own, also after a restart.
+struct Replicas<'a> {
+    cluster: &'a Cluster,
+    installation: &'a Installation,
+    arguments: &'a [&'a str],
+    started: usize,
+    running: Vec<Replica>,
+    /// Logs of those that were killed.
+    killed: Vec<PathBuf>,
+}
+
+struct Replica {
+    name: String,
+    process: Process,
+    ready_file: PathBuf,
+}
+
+impl<'a> Replicas<'a> {
+    /// None yet.
+    fn new(cluster: &'a Cluster, installation: &'a Installation, arguments: &'a [&'a str]) -> Self {
+        Self {
+            cluster,
+            installation,
+            arguments,
+            started: 0,
+            running: Vec::new(),
+            killed: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, kubeconfig: Option<&Path>) -> Result<()> {
+        self.started += 1;
+        let name = format!("rrsa-replica-{}", self.started);
+        let (process, ready_file) =
+            self.installation
+                .start_replica(self.cluster, &name, self.arguments, kubeconfig)?;
+        self.running.push(Replica {
+            name,
+            process,
+            ready_file,
+        });
+        Ok(())
+    }
+
+    /// Starts one anew for each that has ended by itself: on a busy machine a short Lease can be
+    /// lost, and the kubelet would do the same.
+    fn restart_the_ended(&mut self) -> Result<()> {
+        let ended: Vec<_> = self
+            .running
+            .extract_if(.., |replica| !replica.process.is_running())
+            .collect();
+        for replica in ended {
+            let log = std::fs::read_to_string(replica.process.log())?;
+            ensure!(
+                log.contains("leadership lost"),
+                "{} ended without losing the Lease",
+                replica.name
+            );
+            self.killed.push(replica.process.log().to_owned());
+            self.start(None)?;
+        }
+        Ok(())
+    }
+
+    /// The one that holds the Lease and works.
+    async fn leader(&mut self) -> Result<usize> {
+        let leases = Api::<Lease>::namespaced(self.cluster.client().await?, NAMESPACE);
+        wait::until("a replica to hold the Lease", SOON, async || {
+            self.restart_the_ended()?;
+            let lease = leases.get("rrsa-controller").await?;
+            let holder = lease.spec.and_then(|spec| spec.holder_identity);
+            let holder = holder.unwrap_or_default();
+            let leader = self.running.iter().position(|replica| {
+                holder
+                    .strip_prefix(&replica.name)
+                    .is_some_and(|rest| rest.starts_with('_'))
+            });
+            ensure!(leader.is_some(), "{holder:?} holds it");
+            Ok(leader)
+        })
+        .await
+    }
+
+    fn kill(&mut self, index: usize) -> Result<()> {
+        let replica = self.running.remove(index);
+        replica.process.kill9()?;
+        self.killed.push(replica.process.log().to_owned());
+        Ok(())
+    }
+
+    /// Exchanges that had begun and were not finished when their process ended.
+    fn cut_off(&self) -> Result<usize> {
+        let mut total = 0;
+        for log in &self.killed {
+            let text = std::fs::read_to_string(log)?;
+            let count = |word| text.lines().filter(|line| line.contains(word)).count();
+            total += count("exchanging").saturating_sub(count("refreshed"));
+        }
+        Ok(total)
+    }
+}
+
+impl Replica {
+    /// What its health listener says.
+    async fn asks(&self, path: &str) -> Result<(u16, String)> {
+        let text = std::fs::read_to_string(&self.ready_file).context("no ready file yet")?;
+        let ready: serde_json::Value = serde_json::from_str(&text)?;
+        let address = ready["adminAddress"].as_str().context("no address")?;
+        let answer = reqwest::get(format!("http://{address}{path}")).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+}
+
+/// Follows every version of the Secrets: each must be whole and valid, and no credentials may be
+/// written twice. Returns the names by access key.
+async fn follow(
+    secrets: Api<Secret>,
+    installation: &Installation,
+    mut stop: watch::Receiver<bool>,
+) -> Result<BTreeMap<String, String>> {
+    let mut written: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut versions =
+        std::pin::pin!(watcher(secrets, watcher::Config::default()).touched_objects());
+    loop {
+        let secret = tokio::select! {
+            next = versions.next() => next.context("the watch of Secrets ended")??,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let meta = &secret.metadata;
+        let name = meta.name.clone().unwrap_or_default();
+        let version = meta.resource_version.clone().unwrap_or_default();
+        let data = data_of(&secret)?;
+        let session = verify(installation, &data).with_context(|| name.clone())?;
+        ensure!(
+            !session.expired,
+            "Secret {name} was shown with expired credentials"
+        );
+        let key = data["ALIBABA_CLOUD_ACCESS_KEY_ID"].clone();
+        let first = written.insert(key, (name.clone(), version.clone()));
+        if let Some(first) = first {
+            ensure!(
+                first == (name.clone(), version.clone()),
+                "the same credentials were written to {first:?} and again to {name} {version}"
+            );
+        }
+    }
+    Ok(written
+        .into_iter()
+        .map(|(key, (name, _))| (key, name))
+        .collect())
+}
+
+/// Reads all Secrets without a pause: what they hold must be valid at every moment.
+async fn read(
+    secrets: Api<Secret>,
+    installation: &Installation,
+    stop: watch::Receiver<bool>,
+) -> Result<usize> {
+    let mut readings = 0;
+    while !*stop.borrow() {
+        for secret in secrets.list(&ListParams::default()).await? {
+            let session = verify(installation, &data_of(&secret)?)?;
+            ensure!(
+                !session.expired,
+                "a reader found expired credentials in {:?}",
+                secret.metadata.name
+            );
+            readings += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(readings)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_dead_leaders_lose_nothing_and_do_nothing_twice() -> Result<()> {
+    let (cluster, installation) = own_installation(Some(LIFETIME)).await?;
+    installation.kill_controller()?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(dead_leaders(&cluster, &scene).await)
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures, for whoever asks for them"
+)]
+async fn dead_leaders(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let installation = scene.installation;
+    let mut replicas = Replicas::new(cluster, installation, &SHORT);
+    replicas.start(None)?;
+    replicas.start(None)?;
+    let (stop, stopped) = watch::channel(false);
+    let kill = async {
+        let bindings = scene.bindings();
+        let spec = serde_json::from_value::<AlibabaRoleBindingSpec>(scene.spec())?;
+        for number in 0..BINDINGS {
+            let binding = AlibabaRoleBinding::new(&format!("app-{number}"), spec.clone());
+            bindings.create(&PostParams::default(), &binding).await?;
+        }
+        all_ready(scene).await?;
+        for number in 0..KILLS {
+            let leader = replicas.leader().await?;
+            // Every other time just after an answer of STS, when the Secret is being written.
+            let random = RandomState::new().hash_one(number);
+            if number % 2 == 0 {
+                let calls = installation.sts.calls().all().len();
+                wait::until("an exchange", LIFETIME, async || {
+                    Ok((installation.sts.calls().all().len() > calls).then_some(()))
+                })
+                .await?;
+                tokio::time::sleep(Duration::from_millis(random % 20)).await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(random % 3000)).await;
+            }
+            // It may have lost the Lease meanwhile; then that is the one death more.
+            if replicas.running[leader].process.is_running() {
+                replicas.kill(leader)?;
+                replicas.start(None)?;
+            }
+        }
+        replicas.leader().await?;
+        // Everything that the last death delayed.
+        tokio::time::sleep(LIFETIME / 4).await;
+        all_ready(scene).await?;
+        stop.send_replace(true);
+        anyhow::Ok(())
+    };
+    let ((), written, readings) = tokio::try_join!(
+        kill,
+        follow(scene.secrets(), installation, stopped.clone()),
+        read(scene.secrets(), installation, stopped),
+    )?;
+    ensure!(readings > 0, "the reader read nothing");
+
+    // The last leader is stopped gracefully, so that nothing is under way while we count.
+    for replica in &replicas.running {
+        replica.process.terminate_and_wait(SOON).await?;
+    }
+    let calls = installation.sts.calls().all();
+    let failed: Vec<_> = calls.iter().filter(|call| !call.succeeded()).collect();
+    ensure!(failed.is_empty(), "STS refused: {failed:?}");
+    let writes = cluster
+        .audit()?
+        .calls_of(CONTROLLER)?
+        .iter()
+        .filter(|call| {
+            call.object_ref.resource == "secrets"
+                && matches!(call.verb.as_str(), "create" | "update" | "patch")
+                && call.response_status.code < 300
+        })
+        .count();
+    let cut_off = replicas.cut_off()?;
+    println!(
+        "{KILLS} kills: {} STS calls, {writes} Secret writes, {} refreshes seen, {cut_off} exchanges cut off, {readings} readings",
+        calls.len(),
+        written.len()
+    );
+    ensure!(
+        writes >= BINDINGS * 3,
+        "only {writes} refreshes: the test proved nothing"
+    );
+    // A write whose writer died before the answer may be missing in the audit log, and none may be
+    // there twice: each is the first and only one of its credentials.
+    let refreshes = written.len();
+    ensure!(
+        writes <= refreshes,
+        "{writes} Secret writes for {refreshes} refreshes"
+    );
+    ensure!(
+        calls.len() >= refreshes && calls.len() <= refreshes + cut_off,
+        "{} STS calls for {refreshes} refreshes and {cut_off} exchanges that were cut off",
+        calls.len()
+    );
+    installation.assert_no_secret_in_logs(cluster)
+}
+
+async fn all_ready(scene: &Scene<'_>) -> Result<()> {
+    wait::until(
+        "all bindings to be ready",
+        Duration::from_mins(1),
+        async || {
+            let list = scene.bindings().list(&ListParams::default()).await?;
+            let ready = list.iter().filter(|binding| is_ready(binding)).count();
+            ensure!(ready == BINDINGS, "{ready} of {BINDINGS} are ready");
+            Ok(Some(()))
+        },
+    )
+    .await
+}
+
+fn is_ready(binding: &AlibabaRoleBinding) -> bool {
+    let status = binding.status.as_ref();
+    status.is_some_and(|status| {
+        status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}
+
+/// A way to the API server that can be shut: bytes then go neither way, and connections stay.
+struct Valve {
+    address: std::net::SocketAddr,
+    open: watch::Sender<bool>,
+}
+
+impl Valve {
+    async fn before(server: std::net::SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (open, opened) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(server).await else {
+                    continue;
+                };
+                let (near_in, near_out) = near.into_split();
+                let (far_in, far_out) = far.into_split();
+                tokio::spawn(pour(near_in, far_out, opened.clone()));
+                tokio::spawn(pour(far_in, near_out, opened.clone()));
+            }
+        });
+        Ok(Self { address, open })
+    }
+}
+
+async fn pour(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut open: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = tokio::io::AsyncReadExt::read(&mut from, &mut buffer).await?;
+        open.wait_for(|open| *open).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}
+
+/// The controller's kubeconfig, by way of the valve.
+fn through(valve: &Valve, kubeconfig: &Path, into: &Path) -> Result<()> {
+    let mut value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(kubeconfig)?)?;
+    value["clusters"][0]["cluster"]["server"] = format!("https://{}", valve.address).into();
+    std::fs::write(into, value.to_string())?;
+    Ok(())
+}
+
+fn server_of(kubeconfig: &Path) -> Result<std::net::SocketAddr> {
+    let value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(kubeconfig)?)?;
+    let server = value["clusters"][0]["cluster"]["server"].as_str();
+    let server = server.context("a kubeconfig without server")?;
+    Ok(server.trim_start_matches("https://").parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lease_is_handed_over_at_a_stop_and_whoever_cannot_renew_it_ends() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    installation.kill_controller()?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(
+        async {
+            handed_over(&cluster, &scene).await?;
+            cut_off_ends(&cluster, &scene).await?;
+            installation.assert_no_secret_in_logs(&cluster)
+        }
+        .await,
+    )
+}
+
+/// The others could not wait for the end of this Lease: if another works soon, it was given back.
+async fn handed_over(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let mut replicas = Replicas::new(cluster, scene.installation, &LONG);
+    replicas.start(None)?;
+    let first = replicas.leader().await?;
+    replicas.start(None)?;
+    scene.issue().await?;
+    let standby = 1 - first;
+    wait::until("the other replica to be ready", SOON, async || {
+        let (status, text) = replicas.running[standby].asks("/readyz").await?;
+        ensure!(status == 200, "{text}");
+        Ok(Some(()))
+    })
+    .await?;
+    for (replica, leads) in [(first, 1), (standby, 0)] {
+        let (status, metrics) = replicas.running[replica].asks("/metrics").await?;
+        let line = format!("rrsa_controller_leader {leads}");
+        ensure!(
+            status == 200 && metrics.contains(&line),
+            "no {line} in {metrics}"
+        );
+        let (status, text) = replicas.running[replica].asks("/healthz").await?;
+        ensure!(status == 200, "not healthy: {text}");
+    }
+    let (_, metrics) = replicas.running[first].asks("/metrics").await?;
+    for line in [
+        "rrsa_controller_exchanges_total{outcome=\"Issued\"} 1",
+        "rrsa_controller_bindings{ready=\"true\"} 1",
+        "rrsa_controller_secrets{left=\"longer\"} 1",
+    ] {
+        ensure!(metrics.contains(line), "no {line} in {metrics}");
+    }
+
+    let stopped = replicas.running.remove(first);
+    let status = stopped.process.terminate_and_wait(SOON).await?;
+    ensure!(status.success(), "a stopped replica ended with {status}");
+    ensure!(!stopped.ready_file.exists(), "its ready file stayed");
+    ensure!(replicas.leader().await? == 0, "nobody took over");
+    // It works: and it need not ask STS for what is fresh.
+    scene
+        .secrets()
+        .delete("app-credentials", &kube::api::DeleteParams::default())
+        .await?;
+    wait::until("the deleted Secret to come back", SOON, async || {
+        Ok(scene.secrets().get_opt("app-credentials").await?)
+    })
+    .await?;
+    assert_eq!(scene.installation.sts.calls().all().len(), 2);
+    // One that stands by is told to stop: it ends as well, and takes nothing with it.
+    replicas.start(None)?;
+    wait::until("the third replica to stand by", SOON, async || {
+        Ok((replicas.running[1].asks("/readyz").await?.0 == 200).then_some(()))
+    })
+    .await?;
+    let third = replicas.running.remove(1);
+    ensure!(third.process.terminate_and_wait(SOON).await?.success());
+    ensure!(replicas.leader().await? == 0);
+    let last = replicas.running.remove(0);
+    ensure!(last.process.terminate_and_wait(SOON).await?.success());
+    Ok(())
+}
+
+/// A leader whose API server is too slow to renew the Lease ends itself; another takes over.
+async fn cut_off_ends(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let [(_, own), _] = scene.installation.identities();
+    let valve = Valve::before(server_of(own)?).await?;
+    let kubeconfig = cluster.state_dir().join("through-the-valve.json");
+    through(&valve, own, &kubeconfig)?;
+    let mut replicas = Replicas::new(cluster, scene.installation, &SHORT);
+    replicas.start(Some(&kubeconfig))?;
+    ensure!(replicas.leader().await? == 0);
+    replicas.start(None)?;
+
+    valve.open.send_replace(false);
+    let cut_off = replicas.running.remove(0);
+    wait::until("the replica that is cut off to end", SOON, async || {
+        Ok((!cut_off.process.is_running()).then_some(()))
+    })
+    .await?;
+    valve.open.send_replace(true);
+    let error = cut_off
+        .process
+        .ensure_running()
+        .err()
+        .context("it runs")?
+        .to_string();
+    ensure!(error.contains("exit status: 1"), "{error}");
+    ensure!(error.contains("leadership lost"), "{error}");
+    ensure!(error.contains("could not be renewed"), "{error}");
+    replicas.leader().await?;
+    Ok(())
+}
