@@ -38,6 +38,8 @@ generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/v
 	mv docs/cli.md.new docs/cli.md
 	cargo run --locked --quiet -- reference reasons > docs/reasons.md.new
 	mv docs/reasons.md.new docs/reasons.md
+	cargo run --locked --quiet -- reference decisions > docs/decisions.md.new
+	mv docs/decisions.md.new docs/decisions.md
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
 	cp crds/alibabarolebindings.yaml charts/rrsa/files/alibabarolebindings.yaml
 	charts/render.sh deploy

@@ -65,6 +65,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "contract",
             "controller",
             "credentials",
+            "injection",
             "secret",
             "serving",
             "sts",

@@ -44,3 +44,8 @@ fn the_command_reference_is_fresh() {
 fn the_page_of_reasons_is_fresh() {
     assert_fresh("docs/reasons.md", &["reference", "reasons"]);
 }
+
+#[test]
+fn the_page_of_decisions_is_fresh() {
+    assert_fresh("docs/decisions.md", &["reference", "decisions"]);
+}

@@ -1,7 +1,8 @@
 //! The webhook through its real router, without a cluster.
 //!
 //! `admission` walks `tests/data/admission`, `hostile` sends what nobody should, `properties`
-//! makes pods up, `certificates` and `running` serve over real TLS. Adding a case of admission is adding a folder; see `admission.rs`.
+//! makes pods up, `logs` reads what is logged, `certificates` and `running` serve over real TLS. `rows` holds the list of bad
+//! inputs against all of these. Adding a case of admission is adding a folder; see `admission.rs`.
 
 #![expect(
     clippy::panic,
@@ -19,11 +20,15 @@ mod conformance;
 mod fake_api;
 #[path = "webhook/hostile.rs"]
 mod hostile;
+#[path = "webhook/logs.rs"]
+mod logs;
 #[path = "webhook/manifests.rs"]
 mod manifests;
 #[path = "webhook/properties.rs"]
 mod properties;
 #[path = "webhook/rig.rs"]
 mod rig;
+#[path = "webhook/rows.rs"]
+mod rows;
 #[path = "webhook/running.rs"]
 mod running;

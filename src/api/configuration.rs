@@ -19,6 +19,14 @@
 //!     roles: ["acs:ram::1234567890123456:role/shared-*"]
 //! webhook:
 //!   autoInjectStsEnvVars: true
+//!   disableMetadata: false      # true: mode oidc sets ALIBABA_CLOUD_ECS_METADATA_DISABLED
+//!   strict: false               # true: pods with wrong annotations are refused
+//!   ecsFallback:                # which pods may ask for rrsa.io/fallback: ecs-metadata
+//!     - namespaces: ["team-*"]
+//!       nodeRole: KubernetesWorkerRole
+//!   agent:                      # optional: the agent runs on every node, mode agent works
+//!     port: 9441
+//!     ipv6: false
 //! ```
 //!
 //! Unknown keys are refused: a misspelt switch must not look like one that is set.
@@ -133,12 +141,58 @@ pub struct Webhook {
     /// Whether the three STS variables go into every injected pod, as the official webhook's
     /// component parameter `AutoInjectSTSEnvVars`.
     pub auto_inject_sts_env_vars: bool,
+    /// Whether pods in mode `oidc` are kept from the ECS metadata service's credentials.
+    pub disable_metadata: bool,
+    /// Whether pods whose annotations are wrong are refused instead of warned about.
+    pub strict: bool,
+    /// Which pods may fall back on their node's role. Empty: none.
+    pub ecs_fallback: Vec<PodFallback>,
+    /// The agent of each node; absent: there is none, and mode `agent` injects nothing.
+    pub agent: Option<Agent>,
 }
 
 impl Default for Webhook {
     fn default() -> Self {
         Self {
             auto_inject_sts_env_vars: true,
+            disable_metadata: false,
+            strict: false,
+            ecs_fallback: Vec::new(),
+            agent: None,
+        }
+    }
+}
+
+/// One permission for pods to fall back on their node's role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodFallback {
+    /// Globs over namespaces; `*` matches anything but `/` and `:`.
+    pub namespaces: Vec<String>,
+    /// Name of the RAM role that the nodes carry.
+    pub node_role: String,
+}
+
+/// The agent of each node, as pods reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Agent {
+    /// The port on the node's address.
+    pub port: u16,
+    /// Whether the nodes' addresses are of IPv6, which a URI has in brackets.
+    pub ipv6: bool,
+}
+
+impl Agent {
+    /// The port where nobody says otherwise.
+    pub const DEFAULT_PORT: u16 = 9441;
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            port: Self::DEFAULT_PORT,
+            ipv6: false,
         }
     }
 }
@@ -209,13 +263,43 @@ impl Configuration {
                 "an entry without namespaces or roles allows nothing; remove or complete it".into(),
             );
         }
-        Ok(())
+        self.webhook.check()
     }
 
     /// The STS host of the cluster's own region and network.
     #[must_use]
     pub fn regional_sts_host(&self) -> String {
         sts_hosts::regional(&self.region, self.network == Network::Vpc)
+    }
+}
+
+impl Webhook {
+    fn check(&self) -> Result<(), ConfigurationError> {
+        let refuse = |field, problem: String| Err(ConfigurationError::Value { field, problem });
+        let fallback = self.ecs_fallback.iter();
+        if let Some(entry) = fallback
+            .clone()
+            .find(|entry| !arn::is_role_name(&entry.node_role))
+        {
+            let problem = format!(
+                "nodeRole {:?} is not the name of a RAM role; write 1 to 64 letters, digits, '.', '_' or '-'",
+                entry.node_role
+            );
+            return refuse("webhook.ecsFallback", problem);
+        }
+        if fallback.clone().any(|entry| entry.namespaces.is_empty()) {
+            return refuse(
+                "webhook.ecsFallback",
+                "an entry without namespaces allows nothing; remove or complete it".into(),
+            );
+        }
+        if self.agent.as_ref().is_some_and(|agent| agent.port == 0) {
+            return refuse(
+                "webhook.agent.port",
+                "0 is no port; write 1 to 65535".into(),
+            );
+        }
+        Ok(())
     }
 }
 
@@ -278,6 +362,27 @@ mod tests {
                 error.contains("callsPerSecond") || error.contains(wrong),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn the_webhooks_switches_are_off_and_checked() {
+        let webhook = Configuration::parse(MINIMAL).unwrap().webhook;
+        assert_eq!(webhook, Webhook::default());
+        assert!(!webhook.disable_metadata && !webhook.strict && webhook.agent.is_none());
+        let agent = |text: &str| {
+            let text = format!("{MINIMAL}webhook: {{agent: {{{text}}}}}\n");
+            Configuration::parse(&text).map(|configuration| configuration.webhook.agent)
+        };
+        assert_eq!(agent("").unwrap(), Some(Agent::default()));
+        assert!(agent("port: 0").is_err());
+        for entry in [
+            "{namespaces: [a], nodeRole: 'acs:ram::1:role/a'}",
+            "{namespaces: [], nodeRole: a}",
+        ] {
+            let text = format!("{MINIMAL}webhook: {{ecsFallback: [{entry}]}}\n");
+            let error = Configuration::parse(&text).unwrap_err().to_string();
+            assert!(error.contains("webhook.ecsFallback"), "{error}");
         }
     }
 

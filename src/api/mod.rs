@@ -2,4 +2,5 @@
 //! only; nothing here talks to a cluster.
 
 pub mod configuration;
+pub mod glob;
 pub mod v1alpha1;

@@ -6,6 +6,7 @@ use clap::CommandFactory;
 
 use super::Cli;
 use crate::controller::reason;
+use crate::injection::decision;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,6 +22,8 @@ enum Page {
     Commands,
     /// docs/reasons.md, from the controller's table.
     Reasons,
+    /// docs/decisions.md, from the webhook's table.
+    Decisions,
 }
 
 impl Args {
@@ -30,6 +33,7 @@ impl Args {
         let text = match page {
             Page::Commands => markdown(),
             Page::Reasons => reason::page(),
+            Page::Decisions => decision::page(),
         };
         print!("{text}");
     }

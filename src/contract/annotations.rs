@@ -32,6 +32,19 @@ pub const INJECT_OFF: &str = "off";
 pub const MODE: &str = "rrsa.io/mode";
 /// The value of [`MODE`] that stands where nobody says otherwise: the official webhook's way.
 pub const MODE_OIDC: &str = "oidc";
+/// The value of [`MODE`] for a Secret of a binding, mounted as files.
+pub const MODE_SECRET: &str = "secret";
+/// The value of [`MODE`] for the agent of the node.
+pub const MODE_AGENT: &str = "agent";
+/// Pod or ServiceAccount annotation, mode `secret`: the binding whose Secret is mounted. On a
+/// Secret: the binding that it belongs to.
+pub const BINDING: &str = "rrsa.io/binding";
+/// Pod or ServiceAccount annotation: what a pod may fall back on where its token is of no use.
+pub const FALLBACK: &str = "rrsa.io/fallback";
+/// The one value of [`FALLBACK`]: the node's role, by the ECS metadata.
+pub const FALLBACK_ECS_METADATA: &str = "ecs-metadata";
+/// On a pod in mode `agent`: the role that the webhook resolved.
+pub const INJECTED_ROLE_ARN: &str = "rrsa.io/injected-role-arn";
 
 /// On a binding: any new value asks for a refresh now.
 pub const REFRESH_REQUESTED_AT: &str = "rrsa.io/refresh-requested-at";
@@ -42,7 +55,7 @@ pub const CONFORMANCE: &str = "rrsa.io/conformance";
 /// What the controller keeps on its Secrets, so that a restart needs no STS call.
 pub mod secret {
     /// Name of the binding that the Secret belongs to.
-    pub const BINDING: &str = "rrsa.io/binding";
+    pub const BINDING: &str = super::BINDING;
     /// UID of that binding.
     pub const BINDING_UID: &str = "rrsa.io/binding-uid";
     /// When the credentials were issued (RFC 3339, UTC).

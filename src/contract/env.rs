@@ -33,6 +33,11 @@ pub const IMDSV1_DISABLED: &str = "ALIBABA_CLOUD_IMDSV1_DISABLED";
 /// What the official README calls [`IMDSV1_DISABLED`]; no official SDK reads it.
 pub const IMDSV1_DISABLE: &str = "ALIBABA_CLOUD_IMDSV1_DISABLE";
 
+/// Our own: address of the node that a pod runs on.
+pub const HOST_IP: &str = "RRSA_HOST_IP";
+/// Our own: UID of the pod.
+pub const POD_UID: &str = "RRSA_POD_UID";
+
 /// URI that gives credentials to whoever asks.
 pub const CREDENTIALS_URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
 /// Name of the profile, in the ini file and in the CLI's.

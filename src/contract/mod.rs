@@ -56,6 +56,9 @@ pub mod token_volume {
 /// Where a Secret of credentials is mounted (mode `secret`, and the profile of format `cli`).
 pub const CREDENTIALS_MOUNT_PATH: &str = "/var/run/secrets/rrsa.io/credentials";
 
+/// Name of the volume of that Secret, in mode `secret`.
+pub const CREDENTIALS_VOLUME: &str = "rrsa-credentials";
+
 /// File names (Secret keys) of the formats.
 pub mod secret_keys {
     /// Format `ini`: a credentials file of this library.

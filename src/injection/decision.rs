@@ -1,11 +1,26 @@
-//! Why the webhook did what it did: one table from which warnings, audit annotations and logs
-//! take their words, so that a code seen anywhere can be looked up everywhere.
+//! Why the webhook did what it did: one table from which warnings, audit annotations, metrics,
+//! logs and the page of documentation take their words, so that a code seen anywhere can be looked
+//! up everywhere.
 
 use std::fmt::{self, Write};
 
+/// Who can mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody: it is as it should be.
+    Outcome,
+    /// Whoever wrote an annotation or label: it is not legal, or asks for what cannot be given.
+    /// Strict mode refuses such a pod.
+    Annotation,
+    /// Whoever wrote the rest of the pod.
+    Pod,
+    /// Whoever looks after the namespace.
+    Namespace,
+}
+
 /// Defines [`Reason`] and its table together, so that neither can miss a row of the other.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $code:ident: $text:literal, $remedy:literal;)*) => {
+    ($($(#[$doc:meta])* $code:ident ($kind:ident): $text:literal, $remedy:literal;)*) => {
         /// Why a pod was or was not injected, or what is odd about it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
@@ -20,6 +35,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$code => stringify!($code),)* }
+            }
+
+            /// Who can mend it.
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$code => Kind::$kind,)* }
             }
 
             /// What is the case.
@@ -40,84 +61,114 @@ macro_rules! reasons {
 reasons! {
     // Decisions about a whole pod.
     /// The pod was patched.
-    Injected: "the pod was injected", "";
+    Injected(Outcome): "the pod was injected", "";
     /// The pod has everything already.
-    AlreadyInjected: "the pod has everything already", "";
-    /// Not the creation of a pod.
-    NotAPodCreation: "only the creation of pods is handled", "";
+    AlreadyInjected(Outcome): "the pod has everything already", "";
+    /// Neither a new pod nor new ephemeral containers.
+    NotHandled(Outcome): "only new pods and new ephemeral containers are handled", "";
     /// Neither the namespace nor the pod asks for injection.
-    NotOptedIn: "neither the namespace nor the pod asks for injection",
+    NotOptedIn(Outcome): "neither the namespace nor the pod asks for injection",
         "label the namespace or the pod with pod-identity.alibabacloud.com/injection=on";
     /// The pod carries `rrsa.io/inject: "off"`.
-    OptedOut: "the pod opts out", "";
+    OptedOut(Outcome): "the pod opts out", "";
     /// A static pod's mirror may not have ServiceAccount tokens.
-    MirrorPod: "a mirror pod cannot have ServiceAccount tokens", "";
+    MirrorPod(Outcome): "a mirror pod cannot have ServiceAccount tokens", "";
+    /// Strict mode refuses the pod for its warnings.
+    Denied(Annotation): "strict mode refuses pods whose annotations are wrong", "correct what the message names";
     /// Nobody names a role.
-    NoRole: "no role is named for this pod",
+    NoRole(Namespace): "no role is named for this pod",
         "annotate its ServiceAccount with pod-identity.alibabacloud.com/role-name or rrsa.io/role-arn";
-    /// The binding's way to its role is not open to pods.
-    BindingBeyondPods: "the binding reaches its role by ways that a pod cannot go, nothing is injected",
-        "remove assume and tokenSource from it";
     /// The ServiceAccount's role name is not legal.
-    RoleNameIllegal: "not a RAM role name, nothing is injected",
+    RoleNameIllegal(Annotation): "not a RAM role name, nothing is injected",
         "write 1 to 64 letters, digits, '.', '_' or '-'; a full ARN belongs into rrsa.io/role-arn";
     /// A role ARN is not legal.
-    RoleArnIllegal: "not the ARN of a RAM role, nothing is injected",
+    RoleArnIllegal(Annotation): "not the ARN of a RAM role, nothing is injected",
         "write acs:ram::<account id>:role/<role name>";
     /// A provider ARN is not legal.
-    ProviderArnIllegal: "not the ARN of an OIDC provider, nothing is injected",
+    ProviderArnIllegal(Namespace): "not the ARN of an OIDC provider, nothing is injected",
         "write acs:ram::<account id>:oidc-provider/<provider name>";
+    /// The binding's way to its role is not open to pods.
+    BindingBeyondPods(Namespace): "the binding reaches its role by ways that a pod cannot go, nothing is injected",
+        "remove assume and tokenSource from it, or annotate the pod with rrsa.io/mode: secret";
     /// The pod's ServiceAccount does not exist.
-    ServiceAccountMissing: "the ServiceAccount does not exist, nothing is injected",
+    ServiceAccountMissing(Namespace): "the ServiceAccount does not exist, nothing is injected",
         "create it, then create the pod again";
     /// The request's namespace does not exist.
-    NamespaceMissing: "the namespace does not exist, nothing is injected", "create it first";
-    /// A mode that this release does not know.
-    ModeUnsupported: "this release knows the mode \"oidc\" only, nothing is injected",
-        "remove the annotation or set it to \"oidc\"";
+    NamespaceMissing(Namespace): "the namespace does not exist, nothing is injected", "create it first";
+    /// A mode that there is not.
+    ModeIllegal(Annotation): "not a mode, nothing is injected",
+        "write \"oidc\", \"secret\" or \"agent\", or remove it";
+    /// Mode `secret` without a binding.
+    BindingMissing(Annotation): "there is no such binding for mode secret, nothing is injected",
+        "create it, name another with rrsa.io/binding, or choose another mode";
+    /// Mode `secret` with more than one binding and none named.
+    BindingAmbiguous(Annotation): "mode secret finds more than one binding of the ServiceAccount, nothing is injected",
+        "name one with rrsa.io/binding";
+    /// Mode `secret` with a Secret that no SDK reads as a file.
+    SecretWithoutFiles(Annotation): "mode secret finds neither credentials.ini nor config.json in the binding's Secret, nothing is injected",
+        "add ini or cli to secret.formats of the binding";
+    /// Mode `agent` without an agent.
+    AgentAbsent(Annotation): "there is no agent for mode agent, nothing is injected",
+        "choose another mode, or ask the administrator to run the agent";
     /// The name of our volume belongs to something else.
-    VolumeNameTaken: "a volume of this name has another source, nothing is injected",
-        "rename it, or project a token for sts.aliyuncs.com at the path \"token\"";
+    VolumeNameTaken(Pod): "a volume of this name has another source, nothing is injected",
+        "rename it";
     /// The lists leave no container over.
-    NoContainerChosen: "the annotations choose no container, nothing is injected",
+    NoContainerChosen(Annotation): "the annotations choose no container, nothing is injected",
         "correct only-containers or skip-containers if that is not meant";
+    /// Ephemeral containers of a pod without our volume.
+    EphemeralWithoutVolume(Pod): "the pod was created without the volume that the container would need, not injected",
+        "create the pod again, then debug it";
     /// Lists that are no lists, containers without a name: validation will say so.
-    PodMalformed: "the pod is not valid and left alone", "";
+    PodMalformed(Outcome): "the pod is not valid and left alone", "";
 
     // About a container or an annotation; the rest of the pod is served.
-    /// Role, provider and token file are the author's own, and the token lies elsewhere.
-    UserConfigured: "role, provider and token file are set by the pod and left alone", "";
+    /// The whole identity is the author's own, and its files lie elsewhere.
+    UserConfigured(Outcome): "the identity is set by the pod and left alone", "";
     /// Our mount path holds something else.
-    MountPathTaken: "the mount path of the token is taken by another volume, not injected",
-        "free /var/run/secrets/ack.alibabacloud.com/rrsa-tokens";
+    MountPathTaken(Pod): "the mount path of the credentials is taken by another volume, not injected",
+        "free it: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens, in mode secret /var/run/secrets/rrsa.io/credentials";
     /// More than one binding gives pods of the ServiceAccount a role.
-    SeveralBindings: "more than one binding has injectPods for the ServiceAccount, the oldest counts",
+    SeveralBindings(Namespace): "more than one binding has injectPods for the ServiceAccount, the oldest counts",
         "set injectPods in one of them";
     /// Another mount lies above or below ours.
-    MountNested: "another mount lies above or below that of the token and may hide it",
-        "check that /var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token can be read";
-    /// Role, provider and token file come from two hands.
-    VariablesMixed: "role, provider and token file come partly from the pod, partly from the webhook",
-        "set all three, none, or pod-identity.alibabacloud.com/override-env=true";
+    MountNested(Pod): "another mount lies above or below that of the credentials and may hide it",
+        "check that the container can read the files, or move the other mount";
+    /// The variables of the identity come from two hands.
+    VariablesMixed(Pod): "the variables of the identity come partly from the pod, partly from the webhook",
+        "set all of them, none, or pod-identity.alibabacloud.com/override-env=true";
+    /// The pod keeps a source of credentials open that comes before that of its mode.
+    MetadataEnabled(Pod): "ALIBABA_CLOUD_ECS_METADATA_DISABLED of the pod lets the node's role win over the injected identity",
+        "remove the variable or set it to \"true\"";
+    /// Static keys from one of our Secrets.
+    StaticKeys(Pod): "envFrom takes keys that win over the injected identity and end without being renewed",
+        "remove it, or annotate the pod with rrsa.io/inject: \"off\"";
     /// A container list names what the pod does not have.
-    UnknownContainer: "no such container in the pod", "correct or remove the name";
+    UnknownContainer(Annotation): "no such container in the pod", "correct or remove the name";
     /// An expiration that is not legal.
-    ExpirationIllegal: "not a number of seconds from 600 to 43200, 3600 is used",
+    ExpirationIllegal(Annotation): "not a number of seconds from 600 to 43200, 3600 is used",
         "write plain seconds such as \"7200\"";
     /// An override switch that is neither `true` nor `false`.
-    OverrideIllegal: "neither \"true\" nor \"false\" and without effect", "write \"true\" or \"false\"";
+    OverrideIllegal(Annotation): "neither \"true\" nor \"false\" and without effect", "write \"true\" or \"false\"";
     /// An injection label that is not `on`.
-    InjectionIllegal: "only \"on\" has a meaning, the namespace decides",
+    InjectionIllegal(Annotation): "only \"on\" has a meaning, the namespace decides",
         "write \"on\", or annotate the pod with rrsa.io/inject: \"off\" to keep it out";
     /// An opt-out that is not `off`.
-    OptOutIllegal: "only \"off\" has a meaning, the value is ignored", "write \"off\" or remove it";
+    OptOutIllegal(Annotation): "only \"off\" has a meaning, the value is ignored", "write \"off\" or remove it";
+    /// A fallback that there is not.
+    FallbackIllegal(Annotation): "not a fallback, the value is ignored", "write \"ecs-metadata\" or remove it";
+    /// A fallback that the administrator does not allow.
+    FallbackNotAllowed(Annotation): "the fallback is not allowed in this namespace and left out",
+        "remove it, or ask the administrator for an entry in webhook.ecsFallback";
+    /// A fallback in a mode that has none.
+    FallbackWithoutOidc(Annotation): "only mode oidc has a fallback, it is left out", "remove it";
 }
 
 impl Reason {
     /// Whether a binding that is not known could have led to another decision.
     #[must_use]
     pub const fn misses_a_binding(self) -> bool {
-        matches!(self, Self::NoRole)
+        matches!(self, Self::NoRole | Self::BindingMissing)
     }
 }
 
@@ -126,6 +177,41 @@ impl fmt::Display for Reason {
         f.write_str(self.code())
     }
 }
+
+/// The page of documentation that lists every reason.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(PAGE_HEAD);
+    for reason in Reason::ALL {
+        let (who, strict) = match reason.kind() {
+            Kind::Outcome => ("", ""),
+            Kind::Annotation => ("the annotation's author", "refused"),
+            Kind::Pod => ("the pod's author", "warned"),
+            Kind::Namespace => ("the namespace's keeper", "warned"),
+        };
+        let (code, text, remedy) = (reason.code(), reason.text(), reason.remedy());
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{code}` | {text} | {remedy} | {who} | {strict} |");
+    }
+    page
+}
+
+const PAGE_HEAD: &str = "\
+# Decisions of the webhook
+
+Written by `make generate` from `src/injection/decision.rs`; change it there.
+
+Each review ends with one of these words as its decision; the others say what is odd about a pod that was served all the
+same. They stand in the warnings that `kubectl` prints (in brackets at the end), in the audit annotations `decision` and
+`warnings` of the API server, in the metric `rrsa_webhook_reviews_total` and in the log. A warning names annotation and
+value or the containers, never the value of a variable.
+
+With `webhook.strict: true` a pod with a word of the kind *refused* is not created; the message names each with its
+remedy. Without it, and for all other words, the pod is always let in.
+
+| word | what is the case | what to do | who | strict mode |
+|---|---|---|---|---|
+";
 
 /// Something that the author of a pod can mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,7 +323,16 @@ mod tests {
     fn every_warning_fits_the_api_servers_limit() {
         for reason in Reason::ALL {
             let length = reason.text().len() + reason.remedy().len();
-            assert!(length < 200, "{reason}: {length}");
+            assert!(length < 240, "{reason}: {length}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_mended_has_a_remedy_and_every_word_stands_on_the_page() {
+        let page = page();
+        for reason in Reason::ALL {
+            assert!(page.contains(&format!("\n| `{reason}` |")));
+            assert!(reason.kind() == Kind::Outcome || !reason.remedy().is_empty());
         }
     }
 }

@@ -30,6 +30,10 @@ pub struct ServiceAccountFacts {
     pub role_arn: Option<Box<str>>,
     /// Annotation `rrsa.io/mode`.
     pub mode: Option<Box<str>>,
+    /// Annotation `rrsa.io/fallback`.
+    pub fallback: Option<Box<str>>,
+    /// Annotation `rrsa.io/binding`.
+    pub binding: Option<Box<str>>,
     /// Annotation `pod-identity.alibabacloud.com/role-name`.
     pub role_name: Option<Box<str>>,
     /// Annotation `pod-identity.alibabacloud.com/service-account-token-expiration`.
@@ -60,6 +64,8 @@ impl FromMetadata for ServiceAccountFacts {
         Self {
             role_arn: kept(texts, annotations::ROLE_ARN),
             mode: kept(texts, annotations::MODE),
+            fallback: kept(texts, annotations::FALLBACK),
+            binding: kept(texts, annotations::BINDING),
             role_name: kept(texts, official::ROLE_NAME),
             token_expiration: kept(texts, official::TOKEN_EXPIRATION),
             inject_sts_endpoint: kept(texts, official::INJECT_STS_ENDPOINT),

@@ -4,16 +4,16 @@
 //! point into, or it is left alone and a warning says why. What the author wrote stays unless
 //! override-env says otherwise. Doing it twice does nothing the second time.
 
-use std::time::Duration;
+use std::collections::HashSet;
 
 use super::decision::{Reason, Warning};
-use super::patch::{Assignment, Operation, Place};
-use super::pod::{self, Container, Containers, Pod, Spec, Volumes};
+use super::merge::Merge;
+use super::mode::{Mode, Mount};
+use super::patch::{List, Operation, Place, VolumeSource};
+use super::pod::{self, AnnotationsPlace, Container, Containers, Pod, Spec, Volumes};
 use super::resolve::Injection;
 use super::seen::Seen;
-use super::variables::Variable;
 use crate::contract::annotations::official;
-use crate::contract::token_volume;
 
 /// What is to be done to a pod.
 #[derive(Debug)]
@@ -24,18 +24,29 @@ pub struct Injected<'a> {
     pub operations: Vec<Operation<'a>>,
 }
 
+/// Which containers of a pod may still be changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// Those of a pod that is being created.
+    #[default]
+    NewPod,
+    /// The ephemeral containers that a running pod gets, beside those that it has.
+    NewEphemeral(HashSet<&'a str>),
+}
+
 /// Works the operations out. `warnings` receives what the pod's author can mend.
 #[must_use]
 pub fn inject<'a>(
     pod: &'a Pod<'_>,
+    target: &Target<'_>,
     injection: &'a Injection<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Injected<'a> {
-    match Plan::new(pod, injection) {
-        Ok(plan) => plan.carry_out(warnings),
+    match Plan::new(pod, target, injection) {
+        Ok(plan) => plan.carry_out(target, warnings),
         Err(reason) => {
             if reason == Reason::VolumeNameTaken {
-                let name = std::iter::once(token_volume::NAME);
+                let name = std::iter::once(injection.mode.mount().volume);
                 warnings.push(Warning::names(reason, "volume", name));
             }
             Injected {
@@ -49,20 +60,29 @@ pub fn inject<'a>(
 /// What is known before, and gathered during, the walk over the containers.
 struct Plan<'a> {
     injection: &'a Injection<'a>,
-    containers: [(&'a [Container<'a>], bool); 2],
+    mount: Mount,
+    all: [(&'a [Container<'a>], List); 3],
     volumes: Option<&'a Volumes<'a>>,
+    annotations: AnnotationsPlace<'a>,
     operations: Vec<Operation<'a>>,
     /// Whether some mount needs our volume.
     volume_needed: bool,
     chosen: usize,
+    /// Containers that have what they need, by now.
+    served: usize,
     /// Containers with something odd, by reason.
     notes: Vec<(Reason, &'a str)>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(pod: &'a Pod<'_>, injection: &'a Injection<'_>) -> Result<Self, Reason> {
+    fn new(
+        pod: &'a Pod<'_>,
+        target: &Target<'_>,
+        injection: &'a Injection<'_>,
+    ) -> Result<Self, Reason> {
         let spec: &'a Spec<'a> = pod.spec.value().ok_or(Reason::PodMalformed)?;
-        if spec.init_containers.is_other() || spec.volumes.is_other() {
+        let lists = [&spec.init_containers, &spec.ephemeral_containers];
+        if lists.iter().any(|list| list.is_other()) || spec.volumes.is_other() {
             return Err(Reason::PodMalformed);
         }
         let list = |containers: &'a Seen<Containers<'a>>| {
@@ -71,39 +91,60 @@ impl<'a> Plan<'a> {
                 .map_or(&[][..], |containers| &containers.0)
         };
         let containers = list(&spec.containers);
-        if containers.is_empty() {
+        let annotations = pod.annotations_place();
+        let records = records_role(injection.mode) && *target == Target::NewPod;
+        if containers.is_empty() || records && matches!(annotations, AnnotationsPlace::Malformed) {
             return Err(Reason::PodMalformed);
         }
         let volumes = spec.volumes.value();
-        if volumes.is_some_and(|volumes| volumes.name_taken) {
+        if volumes.is_some_and(|volumes| volumes.name_taken(&injection.volume)) {
             return Err(Reason::VolumeNameTaken);
         }
         Ok(Self {
             injection,
-            containers: [(containers, false), (list(&spec.init_containers), true)],
+            mount: injection.mode.mount(),
+            all: [
+                (containers, List::Containers),
+                (list(&spec.init_containers), List::Init),
+                (list(&spec.ephemeral_containers), List::Ephemeral),
+            ],
             volumes,
+            annotations,
             operations: Vec::new(),
             volume_needed: false,
             chosen: 0,
+            served: 0,
             notes: Vec::new(),
         })
     }
 
-    fn carry_out(mut self, warnings: &mut Vec<Warning>) -> Injected<'a> {
-        let all = self.containers.iter().flat_map(|(list, _)| *list);
+    fn carry_out(mut self, target: &Target<'_>, warnings: &mut Vec<Warning>) -> Injected<'a> {
+        let all = self.all.iter().flat_map(|(list, _)| *list);
         self.injection.selection.warn_of_unknown(all, warnings);
-        for (list, init) in self.containers {
-            for (index, container) in list.iter().enumerate() {
-                if self.injection.selection.chooses(&container.name) {
+        for (containers, list) in self.all {
+            for (index, container) in containers.iter().enumerate() {
+                let meant = match target {
+                    Target::NewPod => list != List::Ephemeral,
+                    Target::NewEphemeral(old) => {
+                        list == List::Ephemeral && !old.contains(&*container.name)
+                    }
+                };
+                if meant && self.injection.selection.chooses(&container.name) {
                     self.chosen += 1;
-                    self.container(container, Place { init, index });
+                    self.container(container, Place { list, index });
                 }
             }
         }
-        self.volume();
+        if *target == Target::NewPod {
+            self.volume();
+            self.record();
+        }
         let reason = self.reason();
         // Skipping every container is a plain wish; naming the only ones and meaning none is not.
-        if reason == Reason::NoContainerChosen && self.injection.selection.names_the_only_ones() {
+        if reason == Reason::NoContainerChosen
+            && *target == Target::NewPod
+            && self.injection.selection.names_the_only_ones()
+        {
             let key = std::iter::once(official::ONLY_CONTAINERS);
             warnings.push(Warning::names(reason, "annotation", key));
         }
@@ -120,92 +161,130 @@ impl<'a> Plan<'a> {
             self.notes.push((Reason::UserConfigured, &container.name));
             return;
         }
-        let mount = self.mount(container);
+        let lying = self.lying(container);
         if variables.wants_mount() {
-            if mount == Mount::Taken {
+            // Nobody can give a running pod a volume.
+            if at.list == List::Ephemeral && !self.has_volume() && lying != Lying::Ours {
+                let reason = Reason::EphemeralWithoutVolume;
+                self.notes.push((reason, &container.name));
+                return;
+            }
+            if lying == Lying::Taken {
                 self.notes.push((Reason::MountPathTaken, &container.name));
                 return;
             }
-            if mount == Mount::Nested {
+            if lying == Lying::Nested {
                 self.notes.push((Reason::MountNested, &container.name));
             }
         }
         if variables.mixed() {
             self.notes.push((Reason::VariablesMixed, &container.name));
         }
+        if variables.metadata_enabled() {
+            self.notes.push((Reason::MetadataEnabled, &container.name));
+        }
         variables.operations(container, at, &mut self.operations);
+        self.served += 1;
         if !variables.wants_mount() {
             return;
         }
-        match mount {
-            Mount::Missing | Mount::Nested => {
+        match lying {
+            Lying::Nothing | Lying::Nested => {
                 self.volume_needed = true;
                 self.operations.push(if container.mounts.is_missing() {
-                    Operation::CreateMounts(at)
+                    Operation::CreateMounts(at, self.mount)
                 } else {
-                    Operation::AppendMount(at)
+                    Operation::AppendMount(at, self.mount)
                 });
             }
-            Mount::WithoutVolume => self.volume_needed = true,
-            Mount::Ours | Mount::Taken => {}
+            Lying::WithoutVolume => self.volume_needed = true,
+            Lying::Ours | Lying::Taken => {}
         }
     }
 
     /// What lies at our mount path in this container.
-    fn mount(&self, container: &Container<'_>) -> Mount {
+    fn lying(&self, container: &Container<'_>) -> Lying {
         let mounts = container.mounts.value().map_or(&[][..], |mounts| &mounts.0);
-        let mut found = Mount::Missing;
+        let mut found = Lying::Nothing;
         for mount in mounts {
-            let holds_token = self
+            let held = self
                 .volumes
-                .is_some_and(|volumes| volumes.holds_token(&mount.volume));
-            found = match mount.place {
-                pod::Place::Same if mount.partial => return Mount::Taken,
-                pod::Place::Same if holds_token => Mount::Ours,
-                pod::Place::Same if mount.volume == token_volume::NAME => Mount::WithoutVolume,
-                pod::Place::Same => return Mount::Taken,
-                pod::Place::Above | pod::Place::Below if found == Mount::Missing => Mount::Nested,
+                .is_some_and(|volumes| volumes.holds(&mount.volume, &self.injection.volume));
+            found = match pod::Place::of(&mount.path, self.mount.path) {
+                pod::Place::Same if mount.partial => return Lying::Taken,
+                pod::Place::Same if held => Lying::Ours,
+                pod::Place::Same if mount.volume == self.mount.volume => Lying::WithoutVolume,
+                pod::Place::Same => return Lying::Taken,
+                pod::Place::Above | pod::Place::Below if found == Lying::Nothing => Lying::Nested,
                 _ => found,
             };
         }
         found
     }
 
+    /// Whether the pod has our volume.
+    fn has_volume(&self) -> bool {
+        self.volumes
+            .is_some_and(|volumes| volumes.holds(self.mount.volume, &self.injection.volume))
+    }
+
     fn volume(&mut self) {
-        let there = self
-            .volumes
-            .is_some_and(|volumes| volumes.holds_token(token_volume::NAME));
-        if !self.volume_needed || there {
+        if !self.volume_needed || self.has_volume() {
             return;
         }
-        let life: Duration = self.injection.expiration;
+        let source: VolumeSource<'a> = self.injection.volume.clone();
         self.operations.push(if self.volumes.is_none() {
-            Operation::CreateVolumes(life)
+            Operation::CreateVolumes(source)
         } else {
-            Operation::AppendVolume(life)
+            Operation::AppendVolume(source)
+        });
+    }
+
+    /// Writes the role down for the agent, who gives no other.
+    fn record(&mut self) {
+        let injection: &'a Injection<'a> = self.injection;
+        let (true, true, Some(role)) = (
+            records_role(injection.mode),
+            self.served > 0,
+            &injection.role,
+        ) else {
+            return;
+        };
+        let role = role.as_str();
+        self.operations.push(match self.annotations {
+            AnnotationsPlace::NoMetadata => Operation::CreateMetadata(role),
+            AnnotationsPlace::NoAnnotations => Operation::CreateAnnotations(role),
+            AnnotationsPlace::Annotations(Seen::Absent) => Operation::AddAnnotation(role),
+            AnnotationsPlace::Annotations(own) if own.text() == Some(role) => return,
+            AnnotationsPlace::Annotations(_) => Operation::ReplaceAnnotation(role),
+            AnnotationsPlace::Malformed => return,
         });
     }
 
     fn reason(&self) -> Reason {
-        let noted = |wanted| self.notes.iter().any(|(reason, _)| *reason == wanted);
+        let noted = |wanted: &Reason| self.notes.iter().any(|(reason, _)| reason == wanted);
         if !self.operations.is_empty() {
-            Reason::Injected
-        } else if self.chosen == 0 {
-            Reason::NoContainerChosen
-        } else if noted(Reason::MountPathTaken) {
-            Reason::MountPathTaken
-        } else if noted(Reason::UserConfigured) {
-            Reason::UserConfigured
-        } else {
-            Reason::AlreadyInjected
+            return Reason::Injected;
         }
+        if self.chosen == 0 {
+            return Reason::NoContainerChosen;
+        }
+        let untouched = [
+            Reason::EphemeralWithoutVolume,
+            Reason::MountPathTaken,
+            Reason::UserConfigured,
+        ];
+        let found = untouched.into_iter().find(noted);
+        found.unwrap_or(Reason::AlreadyInjected)
     }
 
     fn warn_of_notes(&self, warnings: &mut Vec<Warning>) {
         for reason in [
+            Reason::EphemeralWithoutVolume,
             Reason::MountPathTaken,
             Reason::MountNested,
             Reason::VariablesMixed,
+            Reason::MetadataEnabled,
         ] {
             let names: Vec<&str> = self
                 .notes
@@ -225,125 +304,22 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Whether the mode writes the role on the pod.
+const fn records_role(mode: Mode) -> bool {
+    matches!(mode, Mode::Agent)
+}
+
 /// What lies at our mount path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mount {
+enum Lying {
     /// Nothing.
-    Missing,
+    Nothing,
     /// Nothing, but something above or below.
     Nested,
-    /// A volume that holds the token.
+    /// A volume that holds what ours would.
     Ours,
     /// A volume of our name that the pod does not have.
     WithoutVolume,
     /// Something else.
     Taken,
-}
-
-/// A container's own variables beside ours.
-struct Merge<'a> {
-    injection: &'a Injection<'a>,
-    own: &'a [pod::Setting<'a>],
-}
-
-impl<'a> Merge<'a> {
-    fn new(container: &'a Container<'a>, injection: &'a Injection<'a>) -> Self {
-        let own = container
-            .env
-            .value()
-            .map_or(&[][..], |environment| &environment.0);
-        Self { injection, own }
-    }
-
-    fn settings_of(
-        &self,
-        variable: Variable,
-    ) -> impl DoubleEndedIterator<Item = &'a pod::Setting<'a>> {
-        self.own
-            .iter()
-            .filter(move |setting| setting.variable == variable)
-    }
-
-    /// The setting that takes effect: the last one of a name.
-    fn effective(&self, variable: Variable) -> Option<&'a pod::Setting<'a>> {
-        self.settings_of(variable).next_back()
-    }
-
-    fn identity(&self) -> impl Iterator<Item = (Variable, &'a str)> {
-        assignments(self.injection).filter(|(variable, _)| variable.is_identity())
-    }
-
-    /// Whether the author set up the whole identity with a token that lies elsewhere.
-    fn all_foreign(&self) -> bool {
-        !self.injection.override_env
-            && !self.wants_mount()
-            && self
-                .identity()
-                .all(|(variable, _)| self.effective(variable).is_some())
-    }
-
-    /// Whether the token file lies in our mount.
-    fn wants_mount(&self) -> bool {
-        let own = self
-            .effective(Variable::OidcTokenFile)
-            .filter(|_| !self.injection.override_env);
-        own.is_none_or(|setting| {
-            let path = setting.value.as_deref();
-            path.is_some_and(|path| pod::Place::of(path) == pod::Place::Below)
-        })
-    }
-
-    /// Whether the identity comes from two hands that do not agree.
-    fn mixed(&self) -> bool {
-        let differs = |(variable, value)| {
-            self.effective(variable)
-                .is_some_and(|own| own.value.as_deref() != Some(value))
-        };
-        !self.injection.override_env
-            && self
-                .identity()
-                .any(|(variable, _)| self.effective(variable).is_none())
-            && self.identity().any(differs)
-    }
-
-    fn operations(&self, container: &Container<'_>, at: Place, into: &mut Vec<Operation<'a>>) {
-        if container.env.is_missing() {
-            into.push(Operation::CreateEnv(
-                at,
-                assignments(self.injection).collect(),
-            ));
-            return;
-        }
-        let mut superfluous = Vec::new();
-        let mut missing = Vec::new();
-        for assignment in assignments(self.injection) {
-            let (variable, value) = assignment;
-            let mut settings = self.settings_of(variable);
-            match settings.next() {
-                None => missing.push(Operation::AppendEnv(at, assignment)),
-                Some(_) if !self.injection.override_env => {}
-                Some(first) => {
-                    if first.value.as_deref() != Some(value) {
-                        into.push(Operation::ReplaceEnv(at, first.index, assignment));
-                    }
-                    superfluous.extend(settings.map(|setting| setting.index));
-                }
-            }
-        }
-        // From the end, so that no removal moves an index that is still needed.
-        superfluous.sort_unstable_by(|a, b| b.cmp(a));
-        into.extend(
-            superfluous
-                .into_iter()
-                .map(|index| Operation::RemoveEnv(at, index)),
-        );
-        into.extend(missing);
-    }
-}
-
-fn assignments<'a>(injection: &'a Injection<'_>) -> impl Iterator<Item = Assignment<'a>> {
-    injection
-        .variables
-        .iter()
-        .map(|(variable, value)| (*variable, &**value))
 }

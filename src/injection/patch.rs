@@ -11,20 +11,52 @@ use std::time::Duration;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::variables::Variable;
-use crate::contract::{AUDIENCE, token_volume};
+use super::mode::Mount;
+use super::variables::{Value as Setting, Variable};
+use crate::contract::annotations::INJECTED_ROLE_ARN;
+use crate::contract::{AUDIENCE, CREDENTIALS_VOLUME, token_volume};
 
 /// Which list a container stands in, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Whether it is an init container.
-    pub init: bool,
+    /// The list.
+    pub list: List,
     /// Its index.
     pub index: usize,
 }
 
+/// The lists of containers in a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// The containers.
+    Containers,
+    /// The init containers, native sidecars among them.
+    Init,
+    /// The ephemeral containers.
+    Ephemeral,
+}
+
+impl List {
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::Init => "initContainers",
+            Self::Ephemeral => "ephemeralContainers",
+        }
+    }
+}
+
 /// A variable and its value.
-pub type Assignment<'a> = (Variable, &'a str);
+pub type Assignment<'a> = (Variable, &'a Setting<'a>);
+
+/// What a volume of ours holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource<'a> {
+    /// A token of this life for STS.
+    Token(Duration),
+    /// The Secret of that name.
+    Secret(&'a str),
+}
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +69,22 @@ pub enum Operation<'a> {
     ReplaceEnv(Place, usize, Assignment<'a>),
     /// Removes the variable at that index.
     RemoveEnv(Place, usize),
-    /// Gives a container without mounts that of the token.
-    CreateMounts(Place),
-    /// Appends the mount of the token.
-    AppendMount(Place),
-    /// Gives a pod without volumes that of the token, of this life.
-    CreateVolumes(Duration),
-    /// Appends the volume of the token, of this life.
-    AppendVolume(Duration),
+    /// Gives a container without mounts this one.
+    CreateMounts(Place, Mount),
+    /// Appends this mount.
+    AppendMount(Place, Mount),
+    /// Gives a pod without volumes ours.
+    CreateVolumes(VolumeSource<'a>),
+    /// Appends our volume.
+    AppendVolume(VolumeSource<'a>),
+    /// Gives a pod without metadata the annotation of this role.
+    CreateMetadata(&'a str),
+    /// Gives a pod without annotations that of this role.
+    CreateAnnotations(&'a str),
+    /// Adds the annotation of this role.
+    AddAnnotation(&'a str),
+    /// Corrects the annotation to this role.
+    ReplaceAnnotation(&'a str),
 }
 
 /// The operations as the bytes of a JSON Patch.
@@ -65,14 +105,40 @@ enum Value<'a> {
     Variable(EnvVar<'a>),
     Mounts([VolumeMount; 1]),
     Mount(VolumeMount),
-    Volumes([Volume; 1]),
-    Volume(Volume),
+    Volumes([Volume<'a>; 1]),
+    Volume(Volume<'a>),
+    Metadata { annotations: Annotations<'a> },
+    Annotations(Annotations<'a>),
+    Text(&'a str),
 }
 
 #[derive(Serialize)]
+struct Annotations<'a> {
+    #[serde(rename = "rrsa.io/injected-role-arn")]
+    role: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct EnvVar<'a> {
     name: &'static str,
-    value: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_from: Option<ValueFrom>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ValueFrom {
+    field_ref: FieldRef,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FieldRef {
+    api_version: &'static str,
+    field_path: &'static str,
 }
 
 #[derive(Serialize)]
@@ -84,9 +150,19 @@ struct VolumeMount {
 }
 
 #[derive(Serialize)]
-struct Volume {
+struct Volume<'a> {
     name: &'static str,
-    projected: Projected,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    projected: Option<Projected>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<SecretVolume<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SecretVolume<'a> {
+    secret_name: &'a str,
+    default_mode: u32,
 }
 
 #[derive(Serialize)]
@@ -110,22 +186,58 @@ struct Token {
     path: &'static str,
 }
 
-const MOUNT: VolumeMount = VolumeMount {
-    name: token_volume::NAME,
-    read_only: true,
-    mount_path: token_volume::MOUNT_PATH,
-};
-
-impl<'a> From<&Assignment<'a>> for EnvVar<'a> {
-    fn from((variable, value): &Assignment<'a>) -> Self {
+impl From<Mount> for VolumeMount {
+    fn from(mount: Mount) -> Self {
         Self {
-            name: variable.name(),
-            value,
+            name: mount.volume,
+            read_only: true,
+            mount_path: mount.path,
         }
     }
 }
 
-impl From<Duration> for Volume {
+impl<'a> From<&Assignment<'a>> for EnvVar<'a> {
+    fn from((variable, setting): &Assignment<'a>) -> Self {
+        let (value, value_from) = match setting {
+            Setting::Text(text) => (Some(&**text), None),
+            Setting::Field(field_path) => {
+                let api_version = "v1";
+                let field_ref = FieldRef {
+                    api_version,
+                    field_path,
+                };
+                (None, Some(ValueFrom { field_ref }))
+            }
+        };
+        Self {
+            name: variable.name(),
+            value,
+            value_from,
+        }
+    }
+}
+
+impl<'a> From<&VolumeSource<'a>> for Volume<'a> {
+    fn from(source: &VolumeSource<'a>) -> Self {
+        match source {
+            VolumeSource::Token(life) => Self {
+                name: token_volume::NAME,
+                projected: Some(Projected::from(*life)),
+                secret: None,
+            },
+            VolumeSource::Secret(secret_name) => Self {
+                name: CREDENTIALS_VOLUME,
+                projected: None,
+                secret: Some(SecretVolume {
+                    secret_name,
+                    default_mode: token_volume::DEFAULT_MODE,
+                }),
+            },
+        }
+    }
+}
+
+impl From<Duration> for Projected {
     fn from(life: Duration) -> Self {
         let service_account_token = Token {
             audience: AUDIENCE,
@@ -133,25 +245,17 @@ impl From<Duration> for Volume {
             path: token_volume::FILE,
         };
         Self {
-            name: token_volume::NAME,
-            projected: Projected {
-                default_mode: token_volume::DEFAULT_MODE,
-                sources: [Source {
-                    service_account_token,
-                }],
-            },
+            default_mode: token_volume::DEFAULT_MODE,
+            sources: [Source {
+                service_account_token,
+            }],
         }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = if self.init {
-            "initContainers"
-        } else {
-            "containers"
-        };
-        write!(f, "/spec/{list}/{}", self.index)
+        write!(f, "/spec/{}/{}", self.list.field(), self.index)
     }
 }
 
@@ -165,10 +269,16 @@ impl fmt::Display for Path<'_, '_> {
             Operation::ReplaceEnv(at, index, _) | Operation::RemoveEnv(at, index) => {
                 write!(f, "{at}/env/{index}")
             }
-            Operation::CreateMounts(at) => write!(f, "{at}/volumeMounts"),
-            Operation::AppendMount(at) => write!(f, "{at}/volumeMounts/-"),
+            Operation::CreateMounts(at, _) => write!(f, "{at}/volumeMounts"),
+            Operation::AppendMount(at, _) => write!(f, "{at}/volumeMounts/-"),
             Operation::CreateVolumes(_) => f.write_str("/spec/volumes"),
             Operation::AppendVolume(_) => f.write_str("/spec/volumes/-"),
+            Operation::CreateMetadata(_) => f.write_str("/metadata"),
+            Operation::CreateAnnotations(_) => f.write_str("/metadata/annotations"),
+            Operation::AddAnnotation(_) | Operation::ReplaceAnnotation(_) => {
+                let key = INJECTED_ROLE_ARN.replace('/', "~1");
+                write!(f, "/metadata/annotations/{key}")
+            }
         }
     }
 }
@@ -176,7 +286,7 @@ impl fmt::Display for Path<'_, '_> {
 impl<'a> Operation<'a> {
     fn verb(&self) -> &'static str {
         match self {
-            Self::ReplaceEnv(..) => "replace",
+            Self::ReplaceEnv(..) | Self::ReplaceAnnotation(_) => "replace",
             Self::RemoveEnv(..) => "remove",
             _ => "add",
         }
@@ -187,10 +297,16 @@ impl<'a> Operation<'a> {
             Self::CreateEnv(_, all) => Value::Variables(all.iter().map(EnvVar::from).collect()),
             Self::AppendEnv(_, one) | Self::ReplaceEnv(_, _, one) => Value::Variable(one.into()),
             Self::RemoveEnv(..) => return None,
-            Self::CreateMounts(_) => Value::Mounts([MOUNT]),
-            Self::AppendMount(_) => Value::Mount(MOUNT),
-            Self::CreateVolumes(life) => Value::Volumes([Volume::from(*life)]),
-            Self::AppendVolume(life) => Value::Volume(Volume::from(*life)),
+            Self::CreateMounts(_, mount) => Value::Mounts([(*mount).into()]),
+            Self::AppendMount(_, mount) => Value::Mount((*mount).into()),
+            Self::CreateVolumes(source) => Value::Volumes([source.into()]),
+            Self::AppendVolume(source) => Value::Volume(source.into()),
+            Self::CreateMetadata(role) => {
+                let annotations = Annotations { role };
+                Value::Metadata { annotations }
+            }
+            Self::CreateAnnotations(role) => Value::Annotations(Annotations { role }),
+            Self::AddAnnotation(role) | Self::ReplaceAnnotation(role) => Value::Text(role),
         })
     }
 }
@@ -212,12 +328,14 @@ impl Serialize for Operation<'_> {
 mod tests {
     use super::*;
 
+    use crate::injection::mode;
+
     const CONTAINER: Place = Place {
-        init: false,
+        list: List::Containers,
         index: 3,
     };
     const INIT: Place = Place {
-        init: true,
+        list: List::Init,
         index: 0,
     };
 
@@ -227,7 +345,8 @@ mod tests {
 
     #[test]
     fn operations_are_written_as_rfc_6902_wants_them() {
-        let role = (Variable::RoleArn, "a\"b\\");
+        let value = Setting::from("a\"b\\");
+        let role = (Variable::RoleArn, &value);
         assert_eq!(
             written(Operation::CreateEnv(INIT, vec![role])),
             r#"[{"op":"add","path":"/spec/initContainers/0/env","value":[{"name":"ALIBABA_CLOUD_ROLE_ARN","value":"a\"b\\"}]}]"#
@@ -237,12 +356,41 @@ mod tests {
             r#"[{"op":"remove","path":"/spec/containers/3/env/7"}]"#
         );
         assert_eq!(
-            written(Operation::AppendMount(CONTAINER)),
+            written(Operation::AppendMount(CONTAINER, mode::TOKEN)),
             r#"[{"op":"add","path":"/spec/containers/3/volumeMounts/-","value":{"name":"rrsa-oidc-token","readOnly":true,"mountPath":"/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"}}]"#
         );
         assert_eq!(
-            written(Operation::CreateVolumes(Duration::from_mins(10))),
+            written(Operation::CreateVolumes(VolumeSource::Token(
+                Duration::from_mins(10)
+            ))),
             r#"[{"op":"add","path":"/spec/volumes","value":[{"name":"rrsa-oidc-token","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"audience":"sts.aliyuncs.com","expirationSeconds":600,"path":"token"}}]}}]}]"#
         );
+    }
+
+    #[test]
+    fn fields_secrets_and_annotations_are_written() {
+        let host = Setting::Field("status.hostIP");
+        let ephemeral = Place {
+            list: List::Ephemeral,
+            index: 1,
+        };
+        assert_eq!(
+            written(Operation::AppendEnv(ephemeral, (Variable::HostIp, &host))),
+            r#"[{"op":"add","path":"/spec/ephemeralContainers/1/env/-","value":{"name":"RRSA_HOST_IP","valueFrom":{"fieldRef":{"apiVersion":"v1","fieldPath":"status.hostIP"}}}}]"#
+        );
+        assert_eq!(
+            written(Operation::AppendVolume(VolumeSource::Secret("s"))),
+            r#"[{"op":"add","path":"/spec/volumes/-","value":{"name":"rrsa-credentials","secret":{"secretName":"s","defaultMode":420}}}]"#
+        );
+        assert_eq!(
+            written(Operation::CreateMetadata("arn")),
+            r#"[{"op":"add","path":"/metadata","value":{"annotations":{"rrsa.io/injected-role-arn":"arn"}}}]"#
+        );
+        assert_eq!(
+            written(Operation::ReplaceAnnotation("arn")),
+            r#"[{"op":"replace","path":"/metadata/annotations/rrsa.io~1injected-role-arn","value":"arn"}]"#
+        );
+        // The key is spelt in an attribute, too.
+        assert_eq!(INJECTED_ROLE_ARN, "rrsa.io/injected-role-arn");
     }
 }

@@ -1,33 +1,36 @@
-//! What a pod is to get: the rules of who names the role, how long the token lives, which
-//! containers are meant, and who wins when the pod sets a variable itself. Pure.
+//! What a pod is to get: the rules of who names the role, in which mode, how long the token lives,
+//! which containers are meant, and who wins when the pod sets a variable itself. Pure.
 //!
 //! Precedence everywhere: pod, ServiceAccount, namespace, configuration. Words are exact and
 //! lower case; a near miss counts as absent and is told to the pod's author.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::bindings::{BindingFacts, Bindings, PodRole, RoleText};
+use super::bindings::{BindingFacts, Bindings};
 use super::decision::{Holder, Reason, Warning};
 use super::facts::{NamespaceFacts, ServiceAccountFacts};
+use super::mode::Mode;
+use super::patch::VolumeSource;
 use super::pod::{Annotations, Container, Pod};
+use super::role::role;
 use super::settings::Settings;
-use super::variables::Variable;
+use super::variables::{Value, Variable};
 use crate::contract::annotations::{self, official};
 use crate::contract::arn::{ProviderArn, RoleArn};
-use crate::contract::token_volume;
+use crate::contract::{CREDENTIALS_MOUNT_PATH, secret_keys, token_volume};
 
 /// What a pod is to get.
 #[derive(Debug, Clone)]
 pub struct Injection<'a> {
-    /// The role.
-    pub role: RoleArn,
+    /// How it gets its credentials.
+    pub mode: Mode,
+    /// The role, where the pod or the agent takes it.
+    pub role: Option<RoleArn>,
     /// The variables, in the order in which they are written.
-    pub variables: Vec<(Variable, Cow<'a, str>)>,
-    /// Life of the token.
-    pub expiration: Duration,
+    pub variables: Vec<(Variable, Value<'a>)>,
+    /// What is mounted.
+    pub volume: VolumeSource<'a>,
     /// Whether our variables win over the pod's own.
     pub override_env: bool,
     /// The containers that are meant.
@@ -39,6 +42,21 @@ pub struct Injection<'a> {
 pub struct Selection<'a> {
     only: Option<HashSet<&'a str>>,
     skip: Option<HashSet<&'a str>>,
+}
+
+/// Everything about a pod's surroundings that decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The administrator's settings.
+    pub settings: &'a Settings,
+    /// Name of the namespace.
+    pub namespace: &'a str,
+    /// What is known of it.
+    pub facts: &'a NamespaceFacts,
+    /// What is known of the pod's ServiceAccount.
+    pub account: &'a ServiceAccountFacts,
+    /// The namespace's bindings.
+    pub bindings: &'a Bindings,
 }
 
 /// Whether the pod or its namespace asks for injection.
@@ -70,25 +88,43 @@ pub fn opted_in(pod: &Pod<'_>, namespace: &NamespaceFacts) -> Result<(), Reason>
 /// # Errors
 /// The reason for injecting nothing. Both ways, `warnings` receives what its author can mend.
 pub fn resolve<'a>(
-    settings: &'a Settings,
-    namespace: &NamespaceFacts,
-    account: &ServiceAccountFacts,
-    bindings: &Bindings,
+    around: Surroundings<'a>,
     pod: &'a Pod<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Injection<'a>, Reason> {
     let none = Annotations::default();
     let own = pod.annotations().unwrap_or(&none);
+    let account = around.account;
     warn_of_near_misses(pod, warnings);
-    mode(own, account, warnings)?;
-    let (role, provider) = role(settings, account, bindings, own, pod, warnings)?;
+    let mode = mode(own, account, warnings)?;
+    let (role, mut variables, volume) = match mode {
+        Mode::Oidc => {
+            let (role, provider) = role_of(around, own, pod, warnings)?;
+            let variables = oidc(around, pod, &role, provider);
+            let life = expiration(own, account, warnings);
+            (Some(role), variables, VolumeSource::Token(life))
+        }
+        Mode::Secret => {
+            let binding = binding(around.bindings, own, account, pod, warnings)?;
+            let variables = files(binding, pod, warnings)?;
+            (None, variables, VolumeSource::Secret(&binding.secret))
+        }
+        Mode::Agent => {
+            let variables = agent(around.settings, warnings)?;
+            let (role, _) = role_of(around, own, pod, warnings)?;
+            let life = expiration(own, account, warnings);
+            (Some(role), variables, VolumeSource::Token(life))
+        }
+    };
+    variables.extend(metadata(around, mode, own, warnings));
     let annotations = pod.annotations();
     let list = |pick: fn(&'a Annotations<'_>) -> Option<&'a str>| annotations.and_then(pick);
     Ok(Injection {
-        variables: variables(settings, account, pod, &role, provider),
+        mode,
         role,
-        expiration: expiration(own, account, warnings),
-        override_env: override_env(own, namespace, warnings),
+        variables,
+        volume,
+        override_env: override_env(own, around.facts, warnings),
         selection: Selection {
             only: list(|annotations| annotations.only_containers.text()).map(split),
             skip: list(|annotations| annotations.skip_containers.text()).map(split),
@@ -122,155 +158,214 @@ pub fn warn_of_near_misses(pod: &Pod<'_>, warnings: &mut Vec<Warning>) {
     }
 }
 
+/// Warns of containers that take keys from a Secret of a binding as variables, which every SDK
+/// prefers to what is injected and which do not follow a refresh.
+pub fn warn_of_static_keys(pod: &Pod<'_>, bindings: &Bindings, warnings: &mut Vec<Warning>) {
+    if bindings.is_empty() {
+        return;
+    }
+    let mut known: HashSet<&str> = HashSet::new();
+    let mut found: Vec<&str> = Vec::new();
+    for container in pod.containers() {
+        for secret in &container.env_secrets {
+            let secret: &str = secret;
+            if known.insert(secret) && bindings.with_env_secret(secret).is_some() {
+                found.push(secret);
+            }
+        }
+    }
+    if !found.is_empty() {
+        let kind = if found.len() == 1 {
+            "Secret"
+        } else {
+            "Secrets"
+        };
+        let names = found.into_iter();
+        warnings.push(Warning::names(Reason::StaticKeys, kind, names));
+    }
+}
+
 fn mode(
     own: &Annotations<'_>,
     account: &ServiceAccountFacts,
     warnings: &mut Vec<Warning>,
-) -> Result<(), Reason> {
-    match first(own.mode.text(), account.mode.as_deref()) {
-        None | Some((annotations::MODE_OIDC, _)) => Ok(()),
-        Some((other, holder)) => {
-            let reason = Reason::ModeUnsupported;
-            warnings.push(Warning::value(reason, annotations::MODE, other, holder));
-            Err(reason)
-        }
-    }
+) -> Result<Mode, Reason> {
+    let Some((word, holder)) = first(own.mode.text(), account.mode.as_deref()) else {
+        return Ok(Mode::Oidc);
+    };
+    Mode::named(word).ok_or_else(|| {
+        let reason = Reason::ModeIllegal;
+        warnings.push(Warning::value(reason, annotations::MODE, word, holder));
+        reason
+    })
 }
 
-/// The role, and the provider where it is not the operator's.
-fn role(
-    settings: &Settings,
-    account: &ServiceAccountFacts,
-    bindings: &Bindings,
+fn role_of(
+    around: Surroundings<'_>,
     own: &Annotations<'_>,
     pod: &Pod<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<(RoleArn, Option<ProviderArn>), Reason> {
-    if let Some((arn, holder)) = first(own.role_arn.text(), account.role_arn.as_deref()) {
-        let role = by_arn(arn, annotations::ROLE_ARN, holder, warnings)?;
-        return Ok((role, None));
-    }
-    if let Some(name) = account.role_name.as_deref() {
-        let holder = Holder::ServiceAccount;
-        let role = by_name(settings, name, official::ROLE_NAME, holder, warnings)?;
-        return Ok((role, None));
-    }
-    let name = pod.service_account();
-    if let Some((binding, role)) = injecting(bindings.of_account(name), warnings) {
-        return of_binding(settings, binding, role, warnings);
-    }
-    // Under a namespace that opted in, pods without a role are normal. A pod that asks itself
-    // expects one.
-    if pod.injection_label() == Some(official::INJECTION_ON) {
-        let name = std::iter::once(name);
-        warnings.push(Warning::names(Reason::NoRole, "ServiceAccount", name));
-    }
-    Err(Reason::NoRole)
+    let Surroundings {
+        settings,
+        account,
+        bindings,
+        ..
+    } = around;
+    role(settings, account, bindings, own, pod, warnings)
 }
 
-/// The binding that gives pods a role: of several the first, which is the oldest.
-fn injecting<'b>(
-    bindings: &'b [Arc<BindingFacts>],
-    warnings: &mut Vec<Warning>,
-) -> Option<(&'b BindingFacts, &'b PodRole)> {
-    let found: Vec<_> = bindings
-        .iter()
-        .filter_map(|binding| Some((binding.as_ref(), binding.for_pods.as_deref()?)))
-        .collect();
-    if found.len() > 1 {
-        let names = found.iter().map(|(binding, _)| &*binding.name);
-        warnings.push(Warning::names(Reason::SeveralBindings, "bindings", names));
-    }
-    found.first().copied()
-}
-
-fn of_binding(
-    settings: &Settings,
-    binding: &BindingFacts,
-    given: &PodRole,
-    warnings: &mut Vec<Warning>,
-) -> Result<(RoleArn, Option<ProviderArn>), Reason> {
-    if given.beyond_pods {
-        let (reason, name) = (Reason::BindingBeyondPods, std::iter::once(&*binding.name));
-        warnings.push(Warning::names(reason, "binding", name));
-        return Err(reason);
-    }
-    let holder = Holder::Binding;
-    let role = match &given.role {
-        RoleText::Arn(arn) => by_arn(arn, "spec.role.arn", holder, warnings)?,
-        RoleText::Name(name) => by_name(settings, name, "spec.role.name", holder, warnings)?,
-    };
-    let provider = given.provider.as_deref().map(str::parse).transpose();
-    let provider = provider.map_err(|_| {
-        let (reason, key) = (Reason::ProviderArnIllegal, "spec.oidcProviderArn");
-        let arn = given.provider.as_deref().unwrap_or_default();
-        warnings.push(Warning::value(reason, key, arn, holder));
-        reason
-    })?;
-    Ok((role, provider))
-}
-
-fn by_arn(
-    arn: &str,
-    key: &str,
-    holder: Holder,
-    warnings: &mut Vec<Warning>,
-) -> Result<RoleArn, Reason> {
-    arn.parse().map_err(|_| {
-        let reason = Reason::RoleArnIllegal;
-        warnings.push(Warning::value(reason, key, arn, holder));
-        reason
-    })
-}
-
-fn by_name(
-    settings: &Settings,
-    name: &str,
-    key: &str,
-    holder: Holder,
-    warnings: &mut Vec<Warning>,
-) -> Result<RoleArn, Reason> {
-    RoleArn::of(&settings.account_id, name).map_err(|_| {
-        let reason = Reason::RoleNameIllegal;
-        warnings.push(Warning::value(reason, key, name, holder));
-        reason
-    })
-}
-
-fn variables<'a>(
-    settings: &'a Settings,
-    account: &ServiceAccountFacts,
+/// Mode `oidc`: the official webhook's variables in its order.
+fn oidc<'a>(
+    around: Surroundings<'a>,
     pod: &Pod<'_>,
     role: &RoleArn,
     provider: Option<ProviderArn>,
-) -> Vec<(Variable, Cow<'a, str>)> {
+) -> Vec<(Variable, Value<'a>)> {
+    let (settings, account) = (around.settings, around.account);
     let token_file = if pod.is_windows() {
         token_volume::TOKEN_FILE_WINDOWS
     } else {
         token_volume::TOKEN_FILE
     };
-    let mut variables = Vec::with_capacity(Variable::ALL.len());
-    variables.extend([
-        (Variable::RoleArn, Cow::Owned(role.as_str().to_owned())),
-        (
-            Variable::OidcProviderArn,
-            provider.map_or(Cow::Borrowed(settings.provider_arn.as_str()), |arn| {
-                Cow::Owned(arn.as_str().to_owned())
-            }),
-        ),
-        (Variable::OidcTokenFile, Cow::Borrowed(token_file)),
-    ]);
+    let provider = provider.map_or(Value::from(settings.provider_arn.as_str()), |arn| {
+        Value::from(arn.as_str().to_owned())
+    });
+    let mut variables = vec![
+        (Variable::RoleArn, Value::from(role.as_str().to_owned())),
+        (Variable::OidcProviderArn, provider),
+        (Variable::OidcTokenFile, token_file.into()),
+    ];
     let endpoint = account.inject_sts_endpoint.as_deref() == Some(official::INJECTION_ON);
     if settings.sts_variables || endpoint {
         let host = settings.sts_endpoint.as_str();
-        variables.push((Variable::StsEndpoint, Cow::Borrowed(host)));
+        variables.push((Variable::StsEndpoint, host.into()));
     }
     if settings.sts_variables {
         let vpc = if settings.vpc { "true" } else { "false" };
-        variables.push((Variable::StsRegion, Cow::Borrowed(settings.region.as_str())));
-        variables.push((Variable::VpcEndpointEnabled, Cow::Borrowed(vpc)));
+        variables.push((Variable::StsRegion, settings.region.as_str().into()));
+        variables.push((Variable::VpcEndpointEnabled, vpc.into()));
     }
     variables
+}
+
+/// Mode `secret`: the binding whose Secret is mounted.
+fn binding<'a>(
+    bindings: &'a Bindings,
+    own: &Annotations<'_>,
+    account: &ServiceAccountFacts,
+    pod: &Pod<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Result<&'a BindingFacts, Reason> {
+    if let Some((name, holder)) = first(own.binding.text(), account.binding.as_deref()) {
+        return bindings.named(name).ok_or_else(|| {
+            let reason = Reason::BindingMissing;
+            warnings.push(Warning::value(reason, annotations::BINDING, name, holder));
+            reason
+        });
+    }
+    let name = pod.service_account();
+    match bindings.of_account(name) {
+        [only] => Ok(only),
+        [] => {
+            let (reason, name) = (Reason::BindingMissing, std::iter::once(name));
+            warnings.push(Warning::names(reason, "ServiceAccount", name));
+            Err(reason)
+        }
+        several => {
+            let (reason, names) = (Reason::BindingAmbiguous, several.iter());
+            let names = names.map(|binding| &*binding.name);
+            warnings.push(Warning::names(reason, "bindings", names));
+            Err(reason)
+        }
+    }
+}
+
+/// Mode `secret`: the files that the Secret holds.
+fn files<'a>(
+    binding: &BindingFacts,
+    pod: &Pod<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<(Variable, Value<'a>)>, Reason> {
+    let (ini, cli) = (binding.formats.ini, binding.formats.cli);
+    let keys = [
+        (ini, Variable::CredentialsFile, secret_keys::INI),
+        (cli, Variable::ConfigFile, secret_keys::CLI),
+    ];
+    let there = keys.into_iter().filter(|(there, ..)| *there);
+    let variables: Vec<_> = there
+        .map(|(_, variable, key)| (variable, Value::from(credentials_file(key, pod))))
+        .collect();
+    if variables.is_empty() {
+        let (reason, name) = (Reason::SecretWithoutFiles, std::iter::once(&*binding.name));
+        warnings.push(Warning::names(reason, "binding", name));
+        return Err(reason);
+    }
+    Ok(variables)
+}
+
+/// A file of the Secret as the pod's containers see it.
+fn credentials_file(key: &str, pod: &Pod<'_>) -> String {
+    let path = format!("{CREDENTIALS_MOUNT_PATH}/{key}");
+    if pod.is_windows() {
+        return format!("C:{}", path.replace('/', "\\"));
+    }
+    path
+}
+
+/// Mode `agent`: the URI, made of what the kubelet fills in before it.
+fn agent<'a>(
+    settings: &Settings,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<(Variable, Value<'a>)>, Reason> {
+    let Some(agent) = &settings.agent else {
+        let (reason, word) = (
+            Reason::AgentAbsent,
+            std::iter::once(annotations::MODE_AGENT),
+        );
+        warnings.push(Warning::names(reason, annotations::MODE, word));
+        return Err(reason);
+    };
+    let host = if agent.ipv6 {
+        "[$(RRSA_HOST_IP)]"
+    } else {
+        "$(RRSA_HOST_IP)"
+    };
+    let port = agent.port;
+    let uri = format!("http://{host}:{port}/v1/pods/$(RRSA_POD_UID)/credentials");
+    Ok(vec![
+        (Variable::HostIp, Value::Field("status.hostIP")),
+        (Variable::PodUid, Value::Field("metadata.uid")),
+        (Variable::CredentialsUri, uri.into()),
+    ])
+}
+
+/// Whether the pod is kept from the ECS metadata service, or may use it.
+fn metadata<'a>(
+    around: Surroundings<'a>,
+    mode: Mode,
+    own: &Annotations<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Option<(Variable, Value<'a>)> {
+    // Every official chain asks for the node's role before it asks a URI, and would answer with it.
+    let disabled = || (Variable::EcsMetadataDisabled, Value::from("true"));
+    let default = (mode != Mode::Oidc || around.settings.disable_metadata).then(disabled);
+    let account = around.account.fallback.as_deref();
+    let Some((word, holder)) = first(own.fallback.text(), account) else {
+        return default;
+    };
+    let reason = if word != annotations::FALLBACK_ECS_METADATA {
+        Reason::FallbackIllegal
+    } else if mode != Mode::Oidc {
+        Reason::FallbackWithoutOidc
+    } else {
+        match around.settings.fallback_role(around.namespace) {
+            Some(role) => return Some((Variable::EcsMetadata, role.into())),
+            None => Reason::FallbackNotAllowed,
+        }
+    };
+    warnings.push(Warning::value(reason, annotations::FALLBACK, word, holder));
+    default
 }
 
 fn expiration(
@@ -324,7 +419,10 @@ fn override_env(
 }
 
 /// The pod's word, or else that of its ServiceAccount.
-fn first<'t>(pod: Option<&'t str>, account: Option<&'t str>) -> Option<(&'t str, Holder)> {
+pub(super) fn first<'t>(
+    pod: Option<&'t str>,
+    account: Option<&'t str>,
+) -> Option<(&'t str, Holder)> {
     pod.map(|text| (text, Holder::Pod))
         .or_else(|| account.map(|text| (text, Holder::ServiceAccount)))
 }
@@ -410,14 +508,14 @@ mod tests {
         let pod: Pod<'_> = serde_json::from_str(&json).unwrap();
         let (settings, mut warnings) = (settings(""), Vec::new());
         let namespace = NamespaceFacts::default();
-        let injection = resolve(
-            &settings,
-            &namespace,
+        let around = Surroundings {
+            settings: &settings,
+            namespace: "team-a",
+            facts: &namespace,
             account,
-            &Bindings::default(),
-            &pod,
-            &mut warnings,
-        );
+            bindings: &Bindings::default(),
+        };
+        let injection = resolve(around, &pod, &mut warnings);
         let looked = look(injection.as_ref().map_err(|reason| *reason));
         (
             looked,
@@ -426,7 +524,14 @@ mod tests {
     }
 
     fn role_of(injection: Result<&Injection<'_>, Reason>) -> Result<String, Reason> {
-        injection.map(|injection| injection.role.to_string())
+        injection.map(|injection| injection.role.as_ref().unwrap().to_string())
+    }
+
+    fn life_of(injection: Result<&Injection<'_>, Reason>) -> u64 {
+        match &injection.unwrap().volume {
+            VolumeSource::Token(life) => life.as_secs(),
+            VolumeSource::Secret(_) => panic!("no token"),
+        }
     }
 
     #[rstest]
@@ -450,10 +555,12 @@ mod tests {
     #[case::empty("", None)]
     #[case::sign_alone("+", None)]
     fn expirations_are_spelt_as_go_parses_them(#[case] text: &str, #[case] seconds: Option<u64>) {
-        let life = |injection: Result<&Injection<'_>, Reason>| injection.unwrap().expiration;
-        let (life, warnings) =
-            resolved(&account("app"), &[(official::TOKEN_EXPIRATION, text)], life);
-        assert_eq!(life.as_secs(), seconds.unwrap_or(3600));
+        let (life, warnings) = resolved(
+            &account("app"),
+            &[(official::TOKEN_EXPIRATION, text)],
+            life_of,
+        );
+        assert_eq!(life, seconds.unwrap_or(3600));
         let expected = if seconds.is_some() {
             vec![]
         } else {
@@ -473,10 +580,8 @@ mod tests {
             token_expiration: Some("7200".into()),
             ..account("app")
         };
-        let life =
-            |injection: Result<&Injection<'_>, Reason>| injection.unwrap().expiration.as_secs();
-        assert_eq!(resolved(&account, &[], life), (7200, vec![]));
-        let (seconds, warnings) = resolved(&account, &[(official::TOKEN_EXPIRATION, "x")], life);
+        assert_eq!(resolved(&account, &[], life_of), (7200, vec![]));
+        let (seconds, warnings) = resolved(&account, &[(official::TOKEN_EXPIRATION, "x")], life_of);
         assert_eq!((seconds, warnings), (3600, vec![Reason::ExpirationIllegal]));
     }
 
@@ -529,18 +634,17 @@ mod tests {
         );
     }
 
-    #[test]
-    fn modes_of_later_releases_are_refused() {
-        let (role, warnings) = resolved(&account("app"), &[(annotations::MODE, "secret")], role_of);
-        assert_eq!(
-            (role, warnings),
-            (Err(Reason::ModeUnsupported), vec![Reason::ModeUnsupported])
-        );
-        assert!(
-            resolved(&account("app"), &[(annotations::MODE, "oidc")], role_of)
-                .0
-                .is_ok()
-        );
+    #[rstest]
+    #[case::oidc("oidc", None)]
+    #[case::other("vault", Some(Reason::ModeIllegal))]
+    #[case::upper("OIDC", Some(Reason::ModeIllegal))]
+    #[case::empty("", Some(Reason::ModeIllegal))]
+    #[case::without_a_binding("secret", Some(Reason::BindingMissing))]
+    #[case::without_an_agent("agent", Some(Reason::AgentAbsent))]
+    fn modes_are_exact_words(#[case] word: &str, #[case] refused: Option<Reason>) {
+        let (role, warnings) = resolved(&account("app"), &[(annotations::MODE, word)], role_of);
+        assert_eq!(role.err(), refused);
+        assert_eq!(warnings, Vec::from_iter(refused));
     }
 
     #[rstest]
@@ -651,8 +755,15 @@ mod tests {
             ..account("app")
         };
         let (settings, pod) = (settings(extra), Pod::default());
+        let around = Surroundings {
+            settings: &settings,
+            namespace: "team-a",
+            facts: &NamespaceFacts::default(),
+            account: &account,
+            bindings: &Bindings::default(),
+        };
         let role = "acs:ram::42:role/app".parse().unwrap();
-        let variables = variables(&settings, &account, &pod, &role, None);
+        let variables = oidc(around, &pod, &role, None);
         let order: Vec<_> = variables.iter().map(|(variable, _)| *variable).collect();
         assert_eq!(order, Variable::ALL[..count]);
     }

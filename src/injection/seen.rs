@@ -68,6 +68,12 @@ pub trait Shape<'de>: Sized {
         None
     }
 
+    /// From a truth value.
+    #[must_use]
+    fn from_truth(_: bool) -> Option<Self> {
+        None
+    }
+
     /// From an array, which must be read to its end.
     ///
     /// # Errors
@@ -99,6 +105,12 @@ impl<'de: 'a, 'a> Shape<'de> for Cow<'a, str> {
     }
 }
 
+impl Shape<'_> for bool {
+    fn from_truth(truth: bool) -> Option<Self> {
+        Some(truth)
+    }
+}
+
 impl<'de, T: Shape<'de>> Deserialize<'de> for Seen<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(SeenVisitor(PhantomData))
@@ -118,8 +130,8 @@ impl<'de, T: Shape<'de>> Visitor<'de> for SeenVisitor<T> {
         Ok(Seen::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Seen::Other)
+    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(seen(T::from_truth(truth)))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {

@@ -1,70 +1,87 @@
-//! The variables of mode `oidc`, in the order in which the official webhook writes them.
+//! The variables that the webhook may inject, and what they may be set to.
+
+use std::borrow::Cow;
 
 use crate::contract::env;
 
-/// A variable that the webhook may inject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Variable {
-    /// ARN of the role.
-    RoleArn,
-    /// ARN of the cluster's OIDC provider.
-    OidcProviderArn,
-    /// File of the projected token.
-    OidcTokenFile,
-    /// Host of the STS endpoint.
-    StsEndpoint,
-    /// Region of the STS endpoint.
-    StsRegion,
-    /// Whether the STS endpoint is the one inside the VPC.
-    VpcEndpointEnabled,
+/// Defines [`Variable`] with its names and order together, so that none can be forgotten.
+macro_rules! variables {
+    ($($(#[$doc:meta])* $variable:ident: $name:path;)*) => {
+        /// A variable that the webhook may inject.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Variable {
+            $($(#[$doc])* $variable,)*
+        }
+
+        impl Variable {
+            /// All of them: in golden order those of mode `oidc`, then those of other modes.
+            pub const ALL: &[Self] = &[$(Self::$variable,)*];
+
+            /// The variable's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variable => $name,)* }
+            }
+
+            /// The variable of exactly that name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Some(match name {
+                    $($name => Self::$variable,)*
+                    _ => return None,
+                })
+            }
+        }
+    };
 }
 
-impl Variable {
-    /// All of them, in golden order.
-    pub const ALL: [Self; 6] = [
-        Self::RoleArn,
-        Self::OidcProviderArn,
-        Self::OidcTokenFile,
-        Self::StsEndpoint,
-        Self::StsRegion,
-        Self::VpcEndpointEnabled,
-    ];
+variables! {
+    /// ARN of the role.
+    RoleArn: env::ROLE_ARN;
+    /// ARN of the cluster's OIDC provider.
+    OidcProviderArn: env::OIDC_PROVIDER_ARN;
+    /// File of the projected token.
+    OidcTokenFile: env::OIDC_TOKEN_FILE;
+    /// Host of the STS endpoint.
+    StsEndpoint: env::STS_ENDPOINT;
+    /// Region of the STS endpoint.
+    StsRegion: env::STS_REGION;
+    /// Whether the STS endpoint is the one inside the VPC.
+    VpcEndpointEnabled: env::VPC_ENDPOINT_ENABLED;
+    /// The ini file of credentials.
+    CredentialsFile: env::CREDENTIALS_FILE;
+    /// The configuration file of the Alibaba Cloud CLI.
+    ConfigFile: env::CONFIG_FILE;
+    /// Address of the node.
+    HostIp: env::HOST_IP;
+    /// UID of the pod.
+    PodUid: env::POD_UID;
+    /// The URI that gives credentials.
+    CredentialsUri: env::CREDENTIALS_URI;
+    /// Whether the ECS metadata service is not asked for credentials.
+    EcsMetadataDisabled: env::ECS_METADATA_DISABLED;
+    /// The node's role.
+    EcsMetadata: env::ECS_METADATA;
+}
 
-    /// The variable's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RoleArn => env::ROLE_ARN,
-            Self::OidcProviderArn => env::OIDC_PROVIDER_ARN,
-            Self::OidcTokenFile => env::OIDC_TOKEN_FILE,
-            Self::StsEndpoint => env::STS_ENDPOINT,
-            Self::StsRegion => env::STS_REGION,
-            Self::VpcEndpointEnabled => env::VPC_ENDPOINT_ENABLED,
-        }
+/// What a variable is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A field of the pod, by its path.
+    Field(&'static str),
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
     }
+}
 
-    /// The variable of exactly that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            env::ROLE_ARN => Self::RoleArn,
-            env::OIDC_PROVIDER_ARN => Self::OidcProviderArn,
-            env::OIDC_TOKEN_FILE => Self::OidcTokenFile,
-            env::STS_ENDPOINT => Self::StsEndpoint,
-            env::STS_REGION => Self::StsRegion,
-            env::VPC_ENDPOINT_ENABLED => Self::VpcEndpointEnabled,
-            _ => return None,
-        })
-    }
-
-    /// Whether the variable is one of the three that only work together: a role is assumed at a
-    /// provider with a token.
-    #[must_use]
-    pub const fn is_identity(self) -> bool {
-        matches!(
-            self,
-            Self::RoleArn | Self::OidcProviderArn | Self::OidcTokenFile
-        )
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
     }
 }
 
@@ -75,7 +92,7 @@ mod tests {
     #[test]
     fn names_and_variables_are_one_to_one() {
         for variable in Variable::ALL {
-            assert_eq!(Variable::named(variable.name()), Some(variable));
+            assert_eq!(Variable::named(variable.name()), Some(*variable));
         }
         assert_eq!(Variable::named("alibaba_cloud_role_arn"), None);
     }

@@ -2,7 +2,7 @@
 //!
 //! | answer | when |
 //! |---|---|
-//! | 200 | decided, always `allowed: true` |
+//! | 200 | decided: `allowed: true`, unless strict mode refuses |
 //! | 400 | the body is no review |
 //! | 404, 405 | another path, another method |
 //! | 408 | the body did not arrive in time |
@@ -25,15 +25,18 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::metrics::Metrics;
 use super::review::{Review, Verdict};
-use crate::injection::bindings::Bindings;
 use crate::injection::decision::{Reason, Warning};
 use crate::injection::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
-use crate::injection::inject::inject;
+use crate::injection::inject::{Target, inject};
 use crate::injection::patch;
 use crate::injection::pod::Pod;
-use crate::injection::resolve::{opted_in, resolve, warn_of_near_misses};
+use crate::injection::resolve::{
+    Surroundings, opted_in, resolve, warn_of_near_misses, warn_of_static_keys,
+};
 use crate::injection::settings::Settings;
+use crate::world::runtime_now;
 
 /// The path that the API server calls.
 pub const PATH: &str = "/mutate";
@@ -54,17 +57,19 @@ pub struct Reviewer(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cluster: Arc<dyn Cluster>,
+    metrics: Metrics,
     places: Semaphore,
 }
 
 impl Reviewer {
     /// A reviewer with these settings who asks that cluster.
     #[must_use]
-    pub fn new(settings: Settings, cluster: Arc<dyn Cluster>) -> Self {
+    pub fn new(settings: Settings, cluster: Arc<dyn Cluster>, metrics: Metrics) -> Self {
         let places = Semaphore::new(MAX_REVIEWS);
         Self(Arc::new(Shared {
             settings,
             cluster,
+            metrics,
             places,
         }))
     }
@@ -82,20 +87,45 @@ impl Reviewer {
     /// # Errors
     /// See [`Failure`].
     pub async fn review(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let start = runtime_now();
+        let answer = self.answer(body).await;
+        self.0.metrics.took(start.elapsed());
+        answer
+    }
+
+    async fn answer(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let review = Review::parse(body)?;
         let verdict = match &review.pod {
-            Some(pod) => timeout(DECISION_TIMEOUT, self.0.decide(&review.namespace, pod))
-                .await
-                .map_err(|_| Failure::TooSlow)??,
-            None => Verdict::untouched(Reason::NotAPodCreation, Vec::new()),
+            Some(pod) => {
+                let target = review.before.as_ref().map_or(Target::NewPod, |before| {
+                    Target::NewEphemeral(before.ephemeral_names().collect())
+                });
+                let decision = self.0.decide(&review.namespace, pod, &target);
+                timeout(DECISION_TIMEOUT, decision)
+                    .await
+                    .map_err(|_| Failure::TooSlow)??
+            }
+            None => Verdict::untouched(Reason::NotHandled, Vec::new()),
         };
+        let verdict = if self.0.settings.strict {
+            verdict.strict()
+        } else {
+            verdict
+        };
+        let (reason, warnings) = (verdict.reason, &verdict.warnings);
+        self.0.metrics.answered(reason, warnings, review.dry_run);
         log(&review, &verdict);
         verdict.to_body(&review.uid).map_err(|_| Failure::Fault)
     }
 }
 
 impl Shared {
-    async fn decide(&self, namespace: &str, pod: &Pod<'_>) -> Result<Verdict, Failure> {
+    async fn decide(
+        &self,
+        namespace: &str,
+        pod: &Pod<'_>,
+        target: &Target<'_>,
+    ) -> Result<Verdict, Failure> {
         let facts = match self.opted_in(namespace, pod).await? {
             Ok(facts) => facts,
             Err(verdict) => return Ok(verdict),
@@ -106,49 +136,27 @@ impl Shared {
             let warning = Warning::names(reason, "ServiceAccount", std::iter::once(name));
             return Ok(Verdict::untouched(reason, vec![warning]));
         };
-        let bindings = self.cluster.cached_bindings(namespace);
-        let verdict = self.verdict(&facts, &account, &bindings, pod)?;
+        let cached = self.cluster.cached_bindings(namespace);
+        let around = Surroundings {
+            settings: &self.settings,
+            namespace,
+            facts: &facts,
+            account: &account,
+            bindings: &cached,
+        };
+        let verdict = verdict(around, pod, target)?;
         if !verdict.reason.misses_a_binding() {
             return Ok(verdict);
         }
         // The pod asked and comes away without a role for want of a binding, which may be younger
         // than the cache.
         match self.cluster.bindings(namespace).await? {
-            Some(fresh) => self.verdict(&facts, &account, &fresh, pod),
+            Some(fresh) => {
+                let bindings = &fresh;
+                self::verdict(Surroundings { bindings, ..around }, pod, target)
+            }
             None => Ok(verdict),
         }
-    }
-
-    fn verdict(
-        &self,
-        namespace: &NamespaceFacts,
-        account: &ServiceAccountFacts,
-        bindings: &Bindings,
-        pod: &Pod<'_>,
-    ) -> Result<Verdict, Failure> {
-        let mut warnings = Vec::new();
-        let injection = match resolve(
-            &self.settings,
-            namespace,
-            account,
-            bindings,
-            pod,
-            &mut warnings,
-        ) {
-            Ok(injection) => injection,
-            Err(reason) => return Ok(Verdict::untouched(reason, warnings)),
-        };
-        let injected = inject(pod, &injection, &mut warnings);
-        if injected.operations.is_empty() {
-            return Ok(Verdict::untouched(injected.reason, warnings));
-        }
-        let patch = patch::to_bytes(&injected.operations).map_err(|_| Failure::Fault)?;
-        Ok(Verdict {
-            reason: injected.reason,
-            warnings,
-            role: Some(injection.role.as_str().to_owned()),
-            patch: Some(patch),
-        })
     }
 
     /// The namespace's facts if the pod is to be looked at, or else the answer.
@@ -193,6 +201,32 @@ impl Shared {
             None => self.cluster.service_account(namespace, name).await,
         }
     }
+}
+
+/// What comes of a pod that has opted in.
+fn verdict(
+    around: Surroundings<'_>,
+    pod: &Pod<'_>,
+    target: &Target<'_>,
+) -> Result<Verdict, Failure> {
+    let mut warnings = Vec::new();
+    warn_of_static_keys(pod, around.bindings, &mut warnings);
+    let injection = match resolve(around, pod, &mut warnings) {
+        Ok(injection) => injection,
+        Err(reason) => return Ok(Verdict::untouched(reason, warnings)),
+    };
+    let injected = inject(pod, target, &injection, &mut warnings);
+    if injected.operations.is_empty() {
+        return Ok(Verdict::untouched(injected.reason, warnings));
+    }
+    let patch = patch::to_bytes(&injected.operations).map_err(|_| Failure::Fault)?;
+    Ok(Verdict {
+        reason: injected.reason,
+        warnings,
+        role: injection.role.as_ref().map(ToString::to_string),
+        mode: Some(injection.mode),
+        patch: Some(patch),
+    })
 }
 
 /// Why there is no answer, so that `failurePolicy` decides.
@@ -247,6 +281,7 @@ async fn mutate(State(reviewer): State<Reviewer>, request: Request) -> Response 
     match answer(&reviewer, request).await {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(failure) => {
+            reviewer.0.metrics.failed(failure.status());
             let status = failure.status().as_u16();
             tracing::warn!(status, error = %failure, "a review was not answered");
             failure.into_response()

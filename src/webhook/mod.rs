@@ -14,6 +14,7 @@ pub mod caches;
 pub mod handler;
 pub mod json;
 pub mod lookups;
+pub mod metrics;
 pub mod registration;
 pub mod review;
 pub mod run;

@@ -1,6 +1,6 @@
 //! `AdmissionReview` v1: the part of a request that is read, and the whole of an answer.
 //!
-//! The answer is always `allowed: true`. What cannot be read is the caller's fault and what
+//! The answer is `allowed: true` unless strict mode refuses a pod. What cannot be read is the caller's fault and what
 //! fails is ours; both are told by the HTTP status, so that `failurePolicy` decides and not we.
 
 use std::borrow::Cow;
@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::json;
-use crate::injection::decision::{Reason, Warning};
+use crate::injection::decision::{Kind, Reason, Warning};
+use crate::injection::mode::Mode;
 use crate::injection::pod::{Pod, Text};
 use crate::injection::seen::{Seen, object_shape};
 
@@ -29,8 +30,13 @@ pub struct Review<'a> {
     pub namespace: Cow<'a, str>,
     /// Name of the object, where it has one already.
     pub name: Cow<'a, str>,
-    /// The pod to be created; `None` when the request is about something else.
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The pod to be created or to get ephemeral containers; `None` when the request is about
+    /// something else.
     pub pod: Option<Pod<'a>>,
+    /// The pod as it was, where it gets ephemeral containers.
+    pub before: Option<Pod<'a>>,
 }
 
 /// Why a body is no review.
@@ -73,8 +79,12 @@ struct Request<'a> {
     namespace: Text<'a>,
     #[serde(borrow, default)]
     name: Text<'a>,
+    #[serde(default)]
+    dry_run: Seen<bool>,
     #[serde(borrow, default)]
     object: Seen<Pod<'a>>,
+    #[serde(borrow, default)]
+    old_object: Seen<Pod<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,19 +129,22 @@ impl<'a> Review<'a> {
             .operation
             .text()
             .ok_or(Malformed::Part("request.operation"))?;
-        let pod = if operation == "CREATE"
-            && resource.is_pods()
-            && request.sub_resource.text().unwrap_or_default().is_empty()
-        {
-            Some(
-                request
-                    .object
-                    .into_value()
-                    .ok_or(Malformed::Part("request.object"))?,
-            )
-        } else {
-            None
-        };
+        let sub_resource = request.sub_resource.text().unwrap_or_default();
+        let (mut pod, mut before) = (None, None);
+        match (operation, sub_resource) {
+            _ if !resource.is_pods() => {}
+            ("CREATE", "") => {
+                let object = request.object.into_value();
+                pod = Some(object.ok_or(Malformed::Part("request.object"))?);
+            }
+            ("UPDATE", "ephemeralcontainers") => {
+                let object = request.object.into_value();
+                pod = Some(object.ok_or(Malformed::Part("request.object"))?);
+                let old = request.old_object.into_value();
+                before = Some(old.ok_or(Malformed::Part("request.oldObject"))?);
+            }
+            _ => {}
+        }
         let namespace = request.namespace.into_value().unwrap_or_default();
         if pod.is_some() && namespace.is_empty() {
             return Err(Malformed::Part("request.namespace"));
@@ -141,7 +154,9 @@ impl<'a> Review<'a> {
             uid,
             namespace,
             name,
+            dry_run: request.dry_run.value() == Some(&true),
             pod,
+            before,
         })
     }
 }
@@ -163,6 +178,8 @@ pub struct Verdict {
     pub warnings: Vec<Warning>,
     /// The role, when one was injected.
     pub role: Option<String>,
+    /// How the pod gets its credentials, when they were injected.
+    pub mode: Option<Mode>,
     /// The JSON Patch, when there is something to do.
     pub patch: Option<Vec<u8>>,
 }
@@ -175,8 +192,26 @@ impl Verdict {
             reason,
             warnings,
             role: None,
+            mode: None,
             patch: None,
         }
+    }
+
+    /// The verdict of strict mode: refused if one of the warnings is about an annotation.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        let wrong = |warning: &Warning| warning.reason.kind() == Kind::Annotation;
+        if self.warnings.iter().any(wrong) {
+            return Self::untouched(Reason::Denied, self.warnings);
+        }
+        self
+    }
+
+    /// The words of a refusal: every warning that led to it.
+    fn refusal(&self) -> String {
+        let wrong = |warning: &&Warning| warning.reason.kind() == Kind::Annotation;
+        let sentences = self.warnings.iter().filter(wrong).map(Warning::sentence);
+        sentences.collect::<Vec<_>>().join("; ")
     }
 
     /// The codes of the warnings, each once.
@@ -205,12 +240,27 @@ impl Verdict {
         if let Some(role) = &self.role {
             audit_annotations.insert("role", role);
         }
+        if let Some(mode) = self.mode.filter(|mode| *mode != Mode::Oidc) {
+            audit_annotations.insert("mode", mode.word());
+        }
+        let allowed = self.reason != Reason::Denied;
         let response = Response {
             uid,
-            allowed: true,
+            allowed,
+            status: (!allowed).then(|| Status {
+                code: 422,
+                reason: "Invalid",
+                message: self.refusal(),
+            }),
             patch_type: self.patch.as_ref().map(|_| "JSONPatch"),
             patch: self.patch.as_ref().map(|patch| STANDARD.encode(patch)),
-            warnings: self.warnings.iter().map(Warning::sentence).collect(),
+            // What the refusal says need not be said twice.
+            warnings: self
+                .warnings
+                .iter()
+                .filter(|warning| allowed || warning.reason.kind() != Kind::Annotation)
+                .map(Warning::sentence)
+                .collect(),
             audit_annotations,
         };
         serde_json::to_vec(&Answer {
@@ -235,12 +285,21 @@ struct Response<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     audit_annotations: BTreeMap<&'static str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    code: u16,
+    reason: &'static str,
+    message: String,
 }
 
 #[cfg(test)]
@@ -285,7 +344,7 @@ mod tests {
     #[case("binding")]
     #[case("exec")]
     #[case("status")]
-    #[case("ephemeralcontainers")]
+    #[case("resize")]
     fn subresources_are_not_about_a_new_pod(#[case] sub: &str) {
         let mut review = review();
         review["request"]["subResource"] = json!(sub);
@@ -295,6 +354,36 @@ mod tests {
                 .pod
                 .is_none()
         );
+    }
+
+    #[test]
+    fn new_ephemeral_containers_come_with_the_pod_as_it_was() {
+        let mut review = review();
+        review["request"]["subResource"] = json!("ephemeralcontainers");
+        review["request"]["operation"] = json!("UPDATE");
+        assert!(Review::parse(review.to_string().as_bytes()).is_err());
+        review["request"]["oldObject"] = json!({"spec": {}});
+        let text = review.to_string();
+        let parsed = Review::parse(text.as_bytes()).unwrap();
+        assert!(parsed.pod.is_some() && parsed.before.is_some());
+    }
+
+    #[test]
+    fn strict_mode_refuses_only_what_an_annotation_can_mend() {
+        let about = |reason| Warning::names(reason, "thing", std::iter::once("a"));
+        let served = Verdict::untouched(Reason::Injected, vec![about(Reason::VariablesMixed)]);
+        assert_eq!(served.strict().reason, Reason::Injected);
+        let reasons = [Reason::VariablesMixed, Reason::ExpirationIllegal];
+        let refused = Verdict::untouched(Reason::Injected, reasons.map(about).into()).strict();
+        let body: Value = serde_json::from_slice(&refused.to_body("u-1").unwrap()).unwrap();
+        let response = &body["response"];
+        assert_eq!(
+            (&response["allowed"], &response["uid"]),
+            (&json!(false), &json!("u-1"))
+        );
+        let message = response["status"]["message"].as_str().unwrap();
+        assert!(message.contains("\"7200\"") && !message.contains("VariablesMixed"));
+        assert!(response.get("patch").is_none());
     }
 
     #[rstest]

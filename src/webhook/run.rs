@@ -13,6 +13,7 @@ use kube::Client;
 
 use super::caches::Caches;
 use super::handler::Reviewer;
+use super::metrics::Metrics;
 use super::registration::Registration;
 use crate::api::configuration::Configuration;
 use crate::injection::facts::Cluster;
@@ -110,7 +111,7 @@ pub async fn run(
     let keeper = Arc::new(Keeper::new(secret, server_names, Arc::clone(&clock)));
     let registration = Registration::new(client, &webhook_configuration_name, Arc::clone(&keeper));
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
-    let reviewer = Reviewer::new(Settings::from(&configuration), cluster);
+    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, Metrics::default());
     let tls = tls::server_config(keeper.slot()).context("TLS cannot be set up")?;
 
     let (stop, stop_admin) = (Stop::default(), Stop::default());

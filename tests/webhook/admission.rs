@@ -7,7 +7,8 @@
 //!   serviceaccount.yaml   its ServiceAccount; absent: there is none
 //!   bindings.yaml         a list of bindings; absent: there are none
 //!   configuration.yaml    added to the configuration
-//!   expect.yaml           decision, role and warnings
+//!   before.yaml           the pod as it was, when it gets ephemeral containers; absent: it is new
+//!   expect.yaml           decision, role, mode, warnings and the message of a refusal
 //!   patched.yaml          the pod as it comes back; absent: unchanged
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, router};
+use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, router};
 
 #[tokio::test]
 async fn every_case_comes_out_as_written() {
@@ -55,8 +56,13 @@ async fn run(case: &Path) -> Result<(), String> {
         let extra = text(&case.join("configuration.yaml")).unwrap_or_default();
         router(Arc::new(cluster), &format!("{CONFIGURATION}{extra}"))
     };
-    let outcome = admit(&router, &pod).await;
-    let again = admit(&router, &outcome.pod).await;
+    let before = read(&case.join("before.yaml"));
+    let admitted = async |pod: &Value| match &before {
+        Some(before) => admit_ephemeral(&router, before, pod).await,
+        None => admit(&router, pod).await,
+    };
+    let outcome = admitted(&pod).await;
+    let again = admitted(&outcome.pod).await;
     if again.patch.is_some() {
         return Err(format!("the second pass patches again: {:?}", again.patch));
     }
@@ -73,6 +79,12 @@ fn compare(case: &Path, pod: &Value, outcome: &Outcome) -> Result<(), String> {
     let mut seen = json!({"decision": outcome.decision, "warnings": outcome.warnings});
     if let Some(role) = &outcome.role {
         seen["role"] = json!(role);
+    }
+    if let Some(mode) = &outcome.mode {
+        seen["mode"] = json!(mode);
+    }
+    if let Some(message) = &outcome.refused {
+        seen["refused"] = json!(message);
     }
     if updating() {
         fs::write(&expect, serde_saphyr::to_string(&seen).unwrap()).unwrap();

@@ -2,6 +2,7 @@
 //! a patch. No rules of Kubernetes are imitated; the cluster tests have the real one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use tokio::sync::{broadcast, watch};
 pub(crate) const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/rrsa";
 
+/// The path of what concerns every watch.
+const EVERYWHERE: &str = "*";
+
 /// Objects by path, and what watches are told.
 #[derive(Debug, Clone)]
 pub(crate) struct FakeApi {
@@ -24,6 +28,10 @@ pub(crate) struct FakeApi {
     events: broadcast::Sender<(String, Value)>,
     /// Whether lists are answered.
     pub(crate) listing: watch::Sender<bool>,
+    /// The status with which everything is refused; 0: nothing is.
+    pub(crate) refusing: Arc<Mutex<u16>>,
+    /// How many requests came in.
+    pub(crate) requests: Arc<AtomicUsize>,
     /// How long a single object takes.
     pub(crate) delay: Arc<Mutex<Duration>>,
 }
@@ -34,6 +42,8 @@ impl FakeApi {
             objects: Arc::default(),
             events: broadcast::Sender::new(16),
             listing: watch::Sender::new(true),
+            refusing: Arc::default(),
+            requests: Arc::default(),
             delay: Arc::default(),
         }
     }
@@ -60,6 +70,15 @@ impl FakeApi {
         self.objects.lock().unwrap().insert(path.to_owned(), object);
     }
 
+    /// Ends every watch, each with that status.
+    pub(crate) fn interrupt(&self, code: u16) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "code": code, "reason": "Expired", "message": "too old resource version",
+            "metadata": {}});
+        let event = json!({"type": "ERROR", "object": status});
+        let _ = self.events.send((EVERYWHERE.to_owned(), event));
+    }
+
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.put_quietly(path, object);
         let event = json!({"type": "MODIFIED", "object": self.get(path).unwrap()});
@@ -80,7 +99,8 @@ impl FakeApi {
             Some((event, events))
         });
         let lines = events.filter_map(move |(path, event)| {
-            let line = belongs(&path, &collection).then(|| format!("{event}\n"));
+            let concerned = path == EVERYWHERE || belongs(&path, &collection);
+            let line = concerned.then(|| format!("{event}\n"));
             futures::future::ready(line.map(Ok::<_, std::convert::Infallible>))
         });
         Body::from_stream(lines)
@@ -98,6 +118,11 @@ fn belongs(path: &str, collection: &str) -> bool {
 async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Response {
     let path = uri.path();
     let (_, last) = path.rsplit_once('/').unwrap();
+    api.requests.fetch_add(1, Ordering::Relaxed);
+    let code = *api.refusing.lock().unwrap();
+    if code != 0 {
+        return refuse(code);
+    }
     let collections = [
         "namespaces",
         "serviceaccounts",
@@ -150,7 +175,10 @@ fn refuse(code: u16) -> Response {
     let reason = match code {
         404 => "NotFound",
         409 => "AlreadyExists",
+        410 => "Expired",
         422 => "Invalid",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
         _ => "MethodNotAllowed",
     };
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,

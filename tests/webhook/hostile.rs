@@ -151,25 +151,32 @@ async fn other_methods_and_paths_are_refused(
     assert_eq!(send(&ordinary_router(), request).await.0, expected);
 }
 
+#[rstest]
+#[case::update("UPDATE", "", "pods")]
+#[case::delete("DELETE", "", "pods")]
+#[case::connect("CONNECT", "exec", "pods")]
+#[case::binding("CREATE", "binding", "pods")]
+#[case::status("UPDATE", "status", "pods")]
+#[case::created_ephemeral("CREATE", "ephemeralcontainers", "pods")]
+#[case::services("CREATE", "", "services")]
 #[tokio::test]
-async fn what_is_no_new_pod_is_allowed_untouched_and_nobody_is_asked() {
+async fn what_is_not_ours_is_allowed_untouched_and_nobody_is_asked(
+    #[case] operation: &str,
+    #[case] sub_resource: &str,
+    #[case] resource: &str,
+) {
     let cluster = Arc::new(FakeCluster::ordinary());
     let router = router(Arc::clone(&cluster), CONFIGURATION);
     let mut asked = review(&pod());
-    for (key, value) in [
-        ("operation", json!("UPDATE")),
-        ("subResource", json!("ephemeralcontainers")),
-    ] {
-        asked["request"][key] = value;
-        let (status, body) = send(&router, post(asked.to_string())).await;
-        assert_eq!(status, StatusCode::OK);
-        let answer: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            answer["response"]["auditAnnotations"]["decision"],
-            "NotAPodCreation"
-        );
-        assert!(answer["response"].get("patch").is_none());
-    }
+    asked["request"]["operation"] = json!(operation);
+    asked["request"]["subResource"] = json!(sub_resource);
+    asked["request"]["resource"]["resource"] = json!(resource);
+    let (status, body) = send(&router, post(asked.to_string())).await;
+    assert_eq!(status, StatusCode::OK);
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    let response = &answer["response"];
+    assert_eq!(response["auditAnnotations"]["decision"], "NotHandled");
+    assert!(response["allowed"] == true && response.get("patch").is_none());
     assert_eq!(cluster.lookups.load(Ordering::Relaxed), 0);
 }
 
@@ -253,6 +260,86 @@ async fn many_containers_variables_and_names_take_linear_time() {
     let outcome = admitted.await.expect("linear, even in a debug build");
     let patch = outcome.patch.unwrap();
     assert_eq!(patch.as_array().unwrap().len(), 999 * 7 + 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_variables_and_annotations_at_the_limit_take_linear_time() {
+    let env: Vec<_> = (0..10_000)
+        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .collect();
+    let mut annotations: serde_json::Map<_, _> = (0..256)
+        .map(|n| (format!("example.com/a{n}"), json!("y".repeat(990))))
+        .collect();
+    annotations.insert("rrsa.io/inject".to_owned(), json!("on"));
+    let pod = json!({"metadata": {"annotations": annotations},
+        "spec": {"serviceAccountName": "app", "containers": [{"name": "app", "env": env}]}});
+    let router = ordinary_router();
+    let admitted = tokio::time::timeout(Duration::from_secs(10), admit(&router, &pod));
+    let outcome = admitted.await.expect("linear, even in a debug build");
+    assert_eq!(outcome.patch.unwrap().as_array().unwrap().len(), 6 + 2);
+    assert_eq!(outcome.warnings.len(), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_gets_the_same_answer() {
+    let mut asked = review(&pod());
+    let (_, real) = send(&ordinary_router(), post(asked.to_string())).await;
+    asked["request"]["dryRun"] = json!(true);
+    let (status, dry) = send(&ordinary_router(), post(asked.to_string())).await;
+    assert_eq!((status, real), (StatusCode::OK, dry));
+}
+
+/// Another webhook between two passes: it prepends a sidecar, turns the lists around and adds
+/// variables and volumes of its own.
+#[tokio::test]
+async fn after_another_webhook_only_the_new_container_is_served() {
+    let router = ordinary_router();
+    let mut pod = pod();
+    pod["spec"]["containers"] = json!([{"name": "app"}, {"name": "side"}]);
+    let mut first = admit(&router, &pod).await.pod;
+    let spec = &mut first["spec"];
+    for container in spec["containers"].as_array_mut().unwrap() {
+        let env = container["env"].as_array_mut().unwrap();
+        env.reverse();
+        env.insert(0, json!({"name": "PROXY", "value": "on"}));
+        let mounts = container["volumeMounts"].as_array_mut().unwrap();
+        mounts.insert(0, json!({"name": "proxy", "mountPath": "/proxy"}));
+    }
+    spec["containers"].as_array_mut().unwrap().reverse();
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, json!({"name": "proxy", "emptyDir": {}}));
+    let unchanged = admit(&router, &first).await;
+    assert_eq!(
+        (unchanged.decision.as_str(), unchanged.patch),
+        ("AlreadyInjected", None)
+    );
+
+    let containers = first["spec"]["containers"].as_array_mut().unwrap();
+    containers.insert(0, json!({"name": "proxy"}));
+    let second = admit(&router, &first).await;
+    for operation in second.patch.unwrap().as_array().unwrap() {
+        let path = operation["path"].as_str().unwrap();
+        assert!(path.starts_with("/spec/containers/0/"), "{path}");
+    }
+    assert!(second.warnings.is_empty(), "{:?}", second.warnings);
+}
+
+#[tokio::test]
+async fn a_hundred_containers_of_a_workflow_are_all_served() {
+    let containers: Vec<_> = (0..100)
+        .map(|n| json!({"name": format!("step-{n}")}))
+        .collect();
+    let pod = json!({"metadata": {"name": "wf-1-3791", "labels": {"workflows.argoproj.io/workflow": "wf-1"}},
+        "spec": {"serviceAccountName": "app", "containers": containers,
+            "initContainers": [{"name": "prepare"}, {"name": "place-scripts"}]}});
+    let outcome = admit(&ordinary_router(), &pod).await;
+    assert_eq!(
+        outcome.patch.unwrap().as_array().unwrap().len(),
+        102 * 2 + 1
+    );
+    assert!(outcome.warnings.is_empty());
 }
 
 #[tokio::test]

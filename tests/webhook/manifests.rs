@@ -95,6 +95,17 @@ fn every_entry_has_the_promised_policies_and_conditions() {
         assert_eq!(entry.side_effects, "None");
         assert_eq!(entry.timeout_seconds, Some(5));
         assert_eq!(entry.admission_review_versions, ["v1"]);
+        let mut handled = Vec::new();
+        for rule in entry.rules.unwrap() {
+            assert_eq!(rule.api_versions, Some(vec!["v1".to_owned()]));
+            for resource in rule.resources.unwrap() {
+                handled.push(format!(
+                    "{} {resource}",
+                    rule.operations.as_ref().unwrap().join(" ")
+                ));
+            }
+        }
+        assert_eq!(handled, ["CREATE pods", "UPDATE pods/ephemeralcontainers"]);
         let service = entry.client_config.service.unwrap();
         assert_eq!(service.path.as_deref(), Some(handler::PATH));
         assert!(

@@ -5,9 +5,22 @@ use proptest::prelude::*;
 use rrsa::injection::variables::Variable;
 use serde_json::{Map, Value, json};
 
-use super::rig::{Outcome, admit, ordinary_router};
+use std::sync::Arc;
+
+use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, router};
 
 const OUR_PATH: &str = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens";
+const CREDENTIALS: &str = "/var/run/secrets/rrsa.io/credentials";
+const ROLE_RECORD: &str = "/metadata/annotations/rrsa.io~1injected-role-arn";
+
+/// A router to which every mode is open: an agent, and a binding of the ServiceAccount.
+fn open_router() -> axum::Router {
+    let mut cluster = FakeCluster::ordinary();
+    cluster.add_bindings(&json!([{"metadata": {"name": "app", "namespace": "team-a"},
+        "spec": {"role": {"name": "app"}, "serviceAccountName": "app"}}]));
+    let configuration = format!("{CONFIGURATION}webhook: {{agent: {{}}}}\n");
+    router(Arc::new(cluster), &configuration)
+}
 
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -74,6 +87,7 @@ fn env() -> BoxedStrategy<Value> {
         "true",
         "cn-hangzhou",
         "/tokens/mine",
+        "/var/run/secrets/rrsa.io/credentials/config.json",
         "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token",
         "acs:ram::1234567890123456:role/app",
     ];
@@ -81,6 +95,7 @@ fn env() -> BoxedStrategy<Value> {
     let entry = (one_of(&names), one_of(&values), from, any::<u8>()).prop_map(
         |(name, value, from, kind)| match kind % 8 {
             0 => json!({"name": name, "valueFrom": from}),
+            3 => json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}),
             1 => json!({"name": name}),
             2 => Value::Null,
             _ => json!({"name": name, "value": value, "xf": from}),
@@ -91,11 +106,16 @@ fn env() -> BoxedStrategy<Value> {
 
 fn containers() -> BoxedStrategy<Value> {
     let mounts = list(object(vec![
-        ("name", one_of(&["rrsa-oidc-token", "mine", "data"])),
+        (
+            "name",
+            one_of(&["rrsa-oidc-token", "rrsa-credentials", "mine", "data"]),
+        ),
         (
             "mountPath",
             one_of(&[
                 OUR_PATH,
+                CREDENTIALS,
+                "/var/run/secrets/rrsa.io/credentials/sub",
                 "/data",
                 "/var/run/secrets",
                 "/var//run/secrets/x/../ack.alibabacloud.com/rrsa-tokens/",
@@ -126,12 +146,31 @@ fn pods() -> BoxedStrategy<Value> {
         "sources",
         list(object(vec![("serviceAccountToken", token)])),
     )]);
+    let secret = object(vec![
+        (
+            "secretName",
+            one_of(&["app-credentials", "app-credentials", "other"]),
+        ),
+        ("items", list(object(vec![]))),
+    ]);
     let volumes = list(object(vec![
-        ("name", one_of(&["mine", "data", "rrsa-oidc-token"])),
+        (
+            "name",
+            one_of(&["mine", "data", "rrsa-oidc-token", "rrsa-credentials"]),
+        ),
         ("projected", projected),
+        ("secret", secret),
     ]));
     let spec = object(vec![("initContainers", containers()), ("volumes", volumes)]);
     let annotations = object(vec![
+        ("rrsa.io/mode", one_of(&["oidc", "secret", "agent"])),
+        (
+            "rrsa.io/injected-role-arn",
+            one_of(&[
+                "acs:ram::1:role/forged",
+                "acs:ram::1234567890123456:role/app",
+            ]),
+        ),
         (
             "pod-identity.alibabacloud.com/override-env",
             one_of(&["true", "false", "x"]),
@@ -144,7 +183,7 @@ fn pods() -> BoxedStrategy<Value> {
     (
         spec,
         containers(),
-        object(vec![("annotations", annotations)]),
+        prop_oneof![9 => object(vec![("annotations", annotations)]), 1 => Just(Value::Null)],
     )
         .prop_map(|(mut spec, containers, metadata)| {
             spec["containers"] = containers;
@@ -162,9 +201,15 @@ fn undo(outcome: &Outcome, original: &Value) -> Value {
         .iter()
         .flat_map(|patch| patch.as_array().unwrap());
     for operation in operations.rev() {
-        assert_eq!(operation["op"], "add");
         let path = operation["path"].as_str().unwrap();
+        // The agent's record is the webhook's to write, whoever wrote there before.
+        if operation["op"] == "replace" && path == ROLE_RECORD {
+            *pod.pointer_mut(path).unwrap() = original.pointer(path).unwrap().clone();
+            continue;
+        }
+        assert_eq!(operation["op"], "add");
         let (parent, key) = path.rsplit_once('/').unwrap();
+        let key = &key.replace("~1", "/");
         match pod.pointer_mut(parent).unwrap() {
             Value::Array(list) => {
                 assert_eq!(key, "-", "only the end of a list is added to");
@@ -174,7 +219,7 @@ fn undo(outcome: &Outcome, original: &Value) -> Value {
                 assert_eq!(object.remove(key).as_ref(), Some(&operation["value"]));
                 if let Some(value) = original.pointer(path) {
                     assert!(value.is_null(), "only what is absent or null is made");
-                    object.insert(key.to_owned(), Value::Null);
+                    object.insert(key.clone(), Value::Null);
                 }
             }
             other => panic!("{path} lies in {other}"),
@@ -194,6 +239,9 @@ fn only_our_variables_change(outcome: &Outcome, original: &Value) {
             continue;
         }
         let path = operation["path"].as_str().unwrap();
+        if path == ROLE_RECORD {
+            continue;
+        }
         let (list, index) = path.rsplit_once('/').unwrap();
         assert!(list.ends_with("/env"));
         index.parse::<usize>().unwrap();
@@ -208,13 +256,13 @@ fn overridden(pod: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn additions_can_be_taken_away_and_twice_is_once(pod in pods()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (once, twice) = runtime.block_on(async {
-            let router = ordinary_router();
+            let router = open_router();
             let once = admit(&router, &pod).await;
             let twice = admit(&router, &once.pod).await;
             (once, twice)
@@ -223,6 +271,32 @@ proptest! {
         if overridden(&pod) {
             only_our_variables_change(&once, &pod);
         } else {
+            prop_assert_eq!(undo(&once, &pod), pod);
+        }
+    }
+
+    #[test]
+    fn ephemeral_containers_get_variables_and_mounts_and_nothing_else_changes(
+        mut pod in pods(), ephemeral in containers(), old in 0..2_usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut before = pod.clone();
+        if let Some(list) = ephemeral.as_array() {
+            before["spec"]["ephemeralContainers"] = Value::from(list[..old.min(list.len())].to_vec());
+        }
+        pod["spec"]["ephemeralContainers"] = ephemeral;
+        let (once, twice) = runtime.block_on(async {
+            let router = open_router();
+            let once = admit_ephemeral(&router, &before, &pod).await;
+            let twice = admit_ephemeral(&router, &before, &once.pod).await;
+            (once, twice)
+        });
+        prop_assert!(twice.patch.is_none(), "again: {:?}", twice.patch);
+        for operation in once.patch.iter().flat_map(|patch| patch.as_array().unwrap()) {
+            let path = operation["path"].as_str().unwrap();
+            prop_assert!(path.starts_with("/spec/ephemeralContainers/"), "{path}");
+        }
+        if !overridden(&pod) {
             prop_assert_eq!(undo(&once, &pod), pod);
         }
     }

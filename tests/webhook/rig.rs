@@ -15,6 +15,7 @@ use rrsa::injection::facts::{
 };
 use rrsa::injection::settings::Settings;
 use rrsa::webhook::handler::{PATH, Reviewer};
+use rrsa::webhook::metrics::Metrics;
 use rrsa::world::BoxFuture;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -23,7 +24,7 @@ pub(crate) const CONFIGURATION: &str = "accountId: '1234567890123456'\n\
     oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
     region: cn-hangzhou\n";
 
-/// Objects as the API server would have them. Nothing is cached unless `cached` says so.
+/// Objects as the API server would have them. Of them only bindings are cached.
 #[derive(Debug, Default)]
 pub(crate) struct FakeCluster {
     pub(crate) namespaces: BTreeMap<String, Arc<NamespaceFacts>>,
@@ -87,7 +88,7 @@ impl Cluster for FakeCluster {
     }
 
     fn cached_bindings(&self, _: &str) -> Arc<Bindings> {
-        Arc::default()
+        Arc::clone(&self.bindings)
     }
 
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
@@ -109,7 +110,7 @@ impl Cluster for FakeCluster {
 
 pub(crate) fn router(cluster: Arc<FakeCluster>, configuration: &str) -> Router {
     let configuration = Configuration::parse(configuration).unwrap();
-    Reviewer::new(Settings::from(&configuration), cluster).router()
+    Reviewer::new(Settings::from(&configuration), cluster, Metrics::default()).router()
 }
 
 pub(crate) fn ordinary_router() -> Router {
@@ -149,6 +150,9 @@ pub(crate) fn post(body: impl Into<Body>) -> Request<Body> {
 pub(crate) struct Outcome {
     pub(crate) decision: String,
     pub(crate) role: Option<String>,
+    pub(crate) mode: Option<String>,
+    /// The message of a refusal.
+    pub(crate) refused: Option<String>,
     pub(crate) warnings: Vec<String>,
     pub(crate) patch: Option<Value>,
     pub(crate) pod: Value,
@@ -157,13 +161,26 @@ pub(crate) struct Outcome {
 /// Sends a pod through the router and applies the patch to the raw document, as the API server
 /// does.
 pub(crate) async fn admit(router: &Router, pod: &Value) -> Outcome {
-    let review = review(pod);
+    answered(router, pod, review(pod)).await
+}
+
+/// The same for the ephemeral containers that a running pod gets.
+pub(crate) async fn admit_ephemeral(router: &Router, before: &Value, pod: &Value) -> Outcome {
+    let mut review = review(pod);
+    review["request"]["operation"] = json!("UPDATE");
+    review["request"]["subResource"] = json!("ephemeralcontainers");
+    review["request"]["oldObject"] = before.clone();
+    answered(router, pod, review).await
+}
+
+async fn answered(router: &Router, pod: &Value, review: Value) -> Outcome {
     let (status, body) = send(router, post(review.to_string())).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
     let answer: Value = serde_json::from_slice(&body).unwrap();
     let response = &answer["response"];
     assert_eq!(response["uid"], review["request"]["uid"]);
-    assert_eq!(response["allowed"], true);
+    let message = response["status"]["message"].as_str();
+    assert_eq!(response["allowed"], message.is_none());
     let patch = response["patch"].as_str().map(|patch| {
         assert_eq!(response["patchType"], "JSONPatch");
         let bytes = base64::engine::general_purpose::STANDARD
@@ -182,6 +199,8 @@ pub(crate) async fn admit(router: &Router, pod: &Value) -> Outcome {
     Outcome {
         decision: audit["decision"].as_str().unwrap().to_owned(),
         role: audit["role"].as_str().map(ToOwned::to_owned),
+        mode: audit["mode"].as_str().map(ToOwned::to_owned),
+        refused: message.map(ToOwned::to_owned),
         warnings: warnings
             .map(|warning| warning.as_str().unwrap().to_owned())
             .collect(),

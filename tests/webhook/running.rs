@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,6 +18,8 @@ use super::fake_api::{CONFIGURATION, FakeApi};
 use super::rig;
 
 const CEILING: Duration = Duration::from_secs(10);
+/// After an outage everything waits for its back-off.
+const OUTAGE_CEILING: Duration = Duration::from_secs(90);
 
 struct Webhook {
     api: FakeApi,
@@ -122,7 +125,12 @@ impl Webhook {
     }
 
     async fn review(&self, client: &reqwest::Client) -> Value {
-        let pod = json!({"spec": {"serviceAccountName": "app", "containers": [{"name": "app"}]}});
+        self.post_pod(client, "app").await.json().await.unwrap()
+    }
+
+    /// Asks about a pod of that ServiceAccount.
+    async fn post_pod(&self, client: &reqwest::Client, account: &str) -> reqwest::Response {
+        let pod = json!({"spec": {"serviceAccountName": account, "containers": [{"name": "app"}]}});
         let url = format!("https://{}/mutate", self.address);
         let answer = client
             .post(url)
@@ -131,7 +139,7 @@ impl Webhook {
             .await
             .unwrap();
         assert_eq!(answer.version(), reqwest::Version::HTTP_2);
-        answer.json().await.unwrap()
+        answer
     }
 
     async fn readyz(&self) -> (u16, String) {
@@ -282,5 +290,130 @@ async fn a_plain_request_on_the_tls_port_is_cut_off_and_others_are_served() {
     assert_eq!(
         decision(&webhook.review(&webhook.api_server()).await),
         "Injected"
+    );
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_down_at_start_delays_readiness_and_no_more() {
+    let api = FakeApi::new();
+    *api.refusing.lock().unwrap() = 503;
+    let webhook = Webhook::start(api);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (status, report) = webhook.readyz().await;
+    assert_eq!(status, 503);
+    for kind in ["namespaces", "serviceaccounts", "alibabarolebindings"] {
+        assert!(
+            report.contains(&format!("{kind}: not listed yet")),
+            "{report}"
+        );
+    }
+    *webhook.api.refusing.lock().unwrap() = 0;
+    let ready_file = webhook.folder.path().join("ready.json");
+    let ready = async {
+        while !ready_file.exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(OUTAGE_CEILING, ready)
+        .await
+        .expect("ready after the back-off");
+}
+
+/// What is known goes on being decided while the API server is away; only what is not known is
+/// refused, with a status that leaves the decision to `failurePolicy`.
+#[tokio::test]
+async fn an_outage_after_the_start_is_served_from_what_is_known() {
+    const ACCOUNT: &str = "/api/v1/namespaces/team-a/serviceaccounts/app";
+    let named = |role: &str| {
+        let role = json!({"pod-identity.alibabacloud.com/role-name": role});
+        json!({"metadata": {"annotations": role}})
+    };
+    let api = FakeApi::new();
+    api.put_quietly(ACCOUNT, named("app"));
+    let webhook = Webhook::start(api);
+    webhook.registered().await;
+    let ready_file = webhook.folder.path().join("ready.json");
+    until(|| ready_file.exists()).await;
+    let client = webhook.api_server();
+
+    for code in [503, 429] {
+        *webhook.api.refusing.lock().unwrap() = code;
+        webhook.api.interrupt(410);
+        // Long enough for watches to fail again and again, if they did so without a pause.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = webhook.api.requests.load(Ordering::Relaxed);
+        let answer = webhook.review(&client).await;
+        assert_eq!(decision(&answer), "Injected", "{code}");
+        assert_eq!(webhook.readyz().await.0, 200, "{code}");
+        let answer = webhook.post_pod(&client, "younger-than-the-outage").await;
+        assert_eq!(answer.status().as_u16(), 500);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = webhook.api.requests.load(Ordering::Relaxed) - before;
+        assert!(asked < 40, "{asked} requests in a second is no back-off");
+    }
+
+    // Back again: what changed meanwhile is listed anew.
+    *webhook.api.refusing.lock().unwrap() = 0;
+    webhook.api.put_quietly(ACCOUNT, named("of-another"));
+    let renewed = async {
+        loop {
+            let answer = webhook.review(&client).await;
+            let role = answer["response"]["auditAnnotations"]["role"].clone();
+            if role == "acs:ram::1234567890123456:role/of-another" {
+                return;
+            }
+            // A watch that was opened again is told that it came too late.
+            webhook.api.interrupt(410);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(OUTAGE_CEILING, renewed)
+        .await
+        .expect("the lists are made anew after the back-off");
+}
+
+#[tokio::test]
+async fn a_binding_younger_than_the_cache_gives_its_role_and_failures_are_ours() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    let account = json!({"metadata": {}});
+    webhook
+        .api
+        .put_quietly("/api/v1/namespaces/team-a/serviceaccounts/app", account);
+    let client = webhook.api_server();
+    assert_eq!(decision(&webhook.review(&client).await), "NoRole");
+    webhook.api.put_quietly(
+        "/apis/rrsa.io/v1alpha1/namespaces/team-a/alibabarolebindings/app",
+        json!({"metadata": {}, "spec": {"role": {"name": "app"}, "serviceAccountName": "app",
+            "injectPods": true}}),
+    );
+    // That there was none is remembered for a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let answer = webhook.review(&client).await;
+    assert_eq!(decision(&answer), "Injected");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    *webhook.api.refusing.lock().unwrap() = 503;
+    let answer = webhook.post_pod(&client, "app").await;
+    assert_eq!(answer.status().as_u16(), 500);
+}
+
+#[tokio::test]
+async fn a_flood_for_what_is_missing_costs_one_question_of_each_kind() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    let ready_file = webhook.folder.path().join("ready.json");
+    until(|| ready_file.exists()).await;
+    let client = webhook.api_server();
+    *webhook.api.delay.lock().unwrap() = Duration::from_millis(200);
+    let before = webhook.api.requests.load(Ordering::Relaxed);
+    let flood = (0..50).map(|_| webhook.post_pod(&client, "missing"));
+    for answer in futures::future::join_all(flood).await {
+        assert_eq!(answer.status().as_u16(), 200);
+    }
+    let asked = webhook.api.requests.load(Ordering::Relaxed) - before;
+    // The rest is room for a watch that is opened anew.
+    assert!(
+        asked <= 6,
+        "{asked} questions for one missing ServiceAccount"
     );
 }

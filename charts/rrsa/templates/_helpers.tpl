@@ -224,6 +224,11 @@ rules:
     resources: [pods]
     operations: [CREATE]
     scope: Namespaced
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods/ephemeralcontainers]
+    operations: [UPDATE]
+    scope: Namespaced
 failurePolicy: {{ .Values.webhook.failurePolicy }}
 matchPolicy: Equivalent
 reinvocationPolicy: IfNeeded

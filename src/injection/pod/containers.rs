@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess};
+use serde::de::SeqAccess;
 
 use super::Text;
-use crate::contract::token_volume;
+use crate::injection::mode;
 use crate::injection::seen::{Seen, Shape, drain, object_shape};
-use crate::injection::variables::Variable;
+use crate::injection::variables::{Value, Variable};
 
 /// Most containers of one kind that are looked at; etcd takes no pod with more.
 const MAX_CONTAINERS: usize = 10_000;
@@ -26,6 +26,8 @@ pub struct Container<'a> {
     pub env: Seen<Environment<'a>>,
     /// Its mounts.
     pub mounts: Seen<Mounts<'a>>,
+    /// The Secrets whose keys become variables of the same names.
+    pub env_secrets: Vec<Cow<'a, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +39,8 @@ struct RawContainer<'a> {
     env: Seen<Environment<'a>>,
     #[serde(borrow, default)]
     volume_mounts: Seen<Mounts<'a>>,
+    #[serde(borrow, default)]
+    env_from: Seen<EnvFrom<'a>>,
 }
 
 /// A container's own settings of variables that we know, in their order.
@@ -50,8 +54,29 @@ pub struct Setting<'a> {
     pub index: usize,
     /// Which variable.
     pub variable: Variable,
-    /// Its literal value; `None` when it comes from elsewhere.
-    pub value: Option<Cow<'a, str>>,
+    /// What it is set to.
+    pub value: Own<'a>,
+}
+
+/// What a container sets a variable to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Own<'a> {
+    /// A literal text.
+    Text(Cow<'a, str>),
+    /// A field of the pod, by its path.
+    Field(Cow<'a, str>),
+    /// Something else.
+    Elsewhere,
+}
+
+impl PartialEq<Value<'_>> for Own<'_> {
+    fn eq(&self, value: &Value<'_>) -> bool {
+        match (self, value) {
+            (Self::Text(own), Value::Text(ours)) => own == ours,
+            (Self::Field(own), Value::Field(ours)) => own == ours,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,10 +87,43 @@ struct RawSetting<'a> {
     #[serde(borrow, default)]
     value: Text<'a>,
     #[serde(default)]
-    value_from: Seen<Anything>,
+    value_from: Seen<ValueFrom<'a>>,
 }
 
-/// A container's mounts at, above or below our path.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ValueFrom<'a> {
+    #[serde(borrow, default)]
+    field_ref: Seen<FieldRef<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FieldRef<'a> {
+    #[serde(borrow, default)]
+    field_path: Text<'a>,
+}
+
+/// The Secrets whose keys become variables of the same names.
+#[derive(Debug, Default)]
+struct EnvFrom<'a>(Vec<Cow<'a, str>>);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEnvFrom<'a> {
+    #[serde(borrow, default)]
+    prefix: Text<'a>,
+    #[serde(borrow, default)]
+    secret_ref: Seen<SecretRef<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SecretRef<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+}
+
+/// A container's mounts at, above or below one of our paths.
 #[derive(Debug, Default)]
 pub struct Mounts<'a>(pub Vec<Mount<'a>>);
 
@@ -75,7 +133,7 @@ pub struct Mount<'a> {
     /// Name of the volume.
     pub volume: Cow<'a, str>,
     /// Where it lies.
-    pub place: Place,
+    pub path: Cow<'a, str>,
     /// Whether only a part of the volume is mounted.
     pub partial: bool,
 }
@@ -93,7 +151,7 @@ struct RawMount<'a> {
     sub_path_expr: Text<'a>,
 }
 
-/// How a path lies to that of our mount.
+/// How a path lies to that of a mount of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The same.
@@ -106,22 +164,15 @@ pub enum Place {
     Elsewhere,
 }
 
-/// A value whose presence is all that counts.
-#[derive(Debug, Clone, Copy)]
-struct Anything;
-
-object_shape!(RawContainer<'a>, RawSetting<'a>, RawMount<'a>);
-
-impl<'de> Shape<'de> for Anything {
-    fn from_text(_: Cow<'de, str>) -> Option<Self> {
-        Some(Self)
-    }
-
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Some(Self))
-    }
-}
+object_shape!(
+    RawContainer<'a>,
+    RawSetting<'a>,
+    RawMount<'a>,
+    ValueFrom<'a>,
+    FieldRef<'a>,
+    RawEnvFrom<'a>,
+    SecretRef<'a>
+);
 
 impl<'de: 'a, 'a> Shape<'de> for Containers<'a> {
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
@@ -145,6 +196,10 @@ impl<'a> Container<'a> {
             name,
             env: raw.env,
             mounts: raw.volume_mounts,
+            env_secrets: raw
+                .env_from
+                .into_value()
+                .map_or_else(Vec::new, |from| from.0),
         })
     }
 }
@@ -160,7 +215,7 @@ impl<'de: 'a, 'a> Shape<'de> for Environment<'a> {
                 settings.push(Setting {
                     index,
                     variable,
-                    value: raw.literal(),
+                    value: raw.own(),
                 });
             }
             index += 1;
@@ -169,14 +224,36 @@ impl<'de: 'a, 'a> Shape<'de> for Environment<'a> {
     }
 }
 
+impl<'de: 'a, 'a> Shape<'de> for EnvFrom<'a> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut secrets = Vec::new();
+        while let Some(source) = list.next_element::<Seen<RawEnvFrom<'de>>>()? {
+            let Some(raw) = source.into_value() else {
+                continue;
+            };
+            if raw.prefix.text().is_none_or(str::is_empty)
+                && let Some(secret) = raw.secret_ref.into_value()
+                && let Some(name) = secret.name.into_value()
+            {
+                secrets.push(name);
+            }
+        }
+        Ok(Some(Self(secrets)))
+    }
+}
+
 impl<'a> RawSetting<'a> {
     /// The value as the kubelet would set it: an absent one is empty.
-    fn literal(self) -> Option<Cow<'a, str>> {
-        match self.value {
-            Seen::Other => None,
-            _ if !self.value_from.is_missing() => None,
-            Seen::Value(text) => Some(text),
-            Seen::Absent | Seen::Null => Some(Cow::Borrowed("")),
+    fn own(self) -> Own<'a> {
+        match (self.value_from, self.value) {
+            (Seen::Absent | Seen::Null, Seen::Value(text)) => Own::Text(text),
+            (Seen::Absent | Seen::Null, Seen::Absent | Seen::Null) => Own::Text(Cow::Borrowed("")),
+            (Seen::Value(from), Seen::Absent | Seen::Null) => {
+                let field = from.field_ref.into_value();
+                let path = field.and_then(|field| field.field_path.into_value());
+                path.map_or(Own::Elsewhere, Own::Field)
+            }
+            _ => Own::Elsewhere,
         }
     }
 }
@@ -188,8 +265,14 @@ impl<'de: 'a, 'a> Shape<'de> for Mounts<'a> {
             let Some(raw) = mount.into_value() else {
                 continue;
             };
-            let place = raw.mount_path.text().map_or(Place::Elsewhere, Place::of);
-            if place == Place::Elsewhere {
+            let Some(path) = raw.mount_path.into_value() else {
+                continue;
+            };
+            let ours = [mode::TOKEN, mode::CREDENTIALS];
+            if ours
+                .iter()
+                .all(|ours| Place::of(&path, ours.path) == Place::Elsewhere)
+            {
                 continue;
             }
             let given = |text: &Text<'_>| text.text().is_some_and(|text| !text.is_empty());
@@ -197,7 +280,7 @@ impl<'de: 'a, 'a> Shape<'de> for Mounts<'a> {
             let volume = raw.name.into_value().unwrap_or_default();
             mounts.push(Mount {
                 volume,
-                place,
+                path,
                 partial,
             });
         }
@@ -209,16 +292,16 @@ impl Place {
     /// Where a mount path lies, after lexical cleaning. Windows paths are compared as theirs are:
     /// without the drive, either slash, in any case.
     #[must_use]
-    pub fn of(path: &str) -> Self {
+    pub fn of(path: &str, ours: &str) -> Self {
         let drive = path.as_bytes().get(1) == Some(&b':');
         if drive || path.contains('\\') {
             let path = path.get(2..).filter(|_| drive).unwrap_or(path);
-            return Self::of_posix(&path.replace('\\', "/").to_ascii_lowercase());
+            return Self::of_posix(&path.replace('\\', "/").to_ascii_lowercase(), ours);
         }
-        Self::of_posix(path)
+        Self::of_posix(path, ours)
     }
 
-    fn of_posix(path: &str) -> Self {
+    fn of_posix(path: &str, ours: &str) -> Self {
         let mut parts: Vec<&str> = Vec::new();
         for part in path.split('/') {
             match part {
@@ -229,9 +312,7 @@ impl Place {
                 _ => parts.push(part),
             }
         }
-        let mut ours = token_volume::MOUNT_PATH
-            .split('/')
-            .filter(|part| !part.is_empty());
+        let mut ours = ours.split('/').filter(|part| !part.is_empty());
         let mut parts = parts.into_iter();
         loop {
             match (parts.next(), ours.next()) {
@@ -279,11 +360,38 @@ mod tests {
             {"name":"ALIBABA_CLOUD_ROLE_ARN"}]}]"#;
         let containers = containers(json).into_value().unwrap();
         let settings = &containers.0[0].env.value().unwrap().0;
-        let seen: Vec<_> = settings
-            .iter()
-            .map(|s| (s.index, s.value.as_deref()))
-            .collect();
-        assert_eq!(seen, [(3, None), (4, Some(""))]);
+        let seen: Vec<_> = settings.iter().map(|s| (s.index, &s.value)).collect();
+        let (elsewhere, empty) = (Own::Elsewhere, Own::Text("".into()));
+        assert_eq!(seen, [(3, &elsewhere), (4, &empty)]);
+    }
+
+    #[rstest]
+    #[case::text(r#"{"value":"x"}"#, Own::Text("x".into()))]
+    #[case::field(r#"{"valueFrom":{"fieldRef":{"apiVersion":"v1","fieldPath":"status.hostIP"}}}"#,
+        Own::Field("status.hostIP".into()))]
+    #[case::secret(
+        r#"{"valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}"#,
+        Own::Elsewhere
+    )]
+    #[case::both(
+        r#"{"value":"x","valueFrom":{"fieldRef":{"fieldPath":"a"}}}"#,
+        Own::Elsewhere
+    )]
+    #[case::odd(r#"{"valueFrom":5}"#, Own::Elsewhere)]
+    #[case::number(r#"{"value":5}"#, Own::Elsewhere)]
+    fn values_are_texts_fields_or_something_else(#[case] json: &str, #[case] expected: Own<'_>) {
+        let raw: RawSetting<'_> = serde_json::from_str(json).unwrap();
+        assert_eq!(raw.own(), expected);
+    }
+
+    #[test]
+    fn only_secrets_without_a_prefix_set_variables_of_their_keys_names() {
+        let json = r#"[{"name":"a","envFrom":[{"secretRef":{"name":"s"}},null,{"secretRef":null},
+            {"prefix":"","secretRef":{"name":"t"}},{"prefix":"X_","secretRef":{"name":"u"}},
+            {"configMapRef":{"name":"c"}}]},{"name":"b","envFrom":5}]"#;
+        let containers = containers(json).into_value().unwrap();
+        assert_eq!(containers.0[0].env_secrets, ["s", "t"]);
+        assert!(containers.0[1].env_secrets.is_empty());
     }
 
     #[rstest]
@@ -306,6 +414,6 @@ mod tests {
     #[case("/var/run/secrets/kubernetes.io/serviceaccount", Place::Elsewhere)]
     #[case("", Place::Above)]
     fn paths_are_compared_after_cleaning(#[case] path: &str, #[case] place: Place) {
-        assert_eq!(Place::of(path), place, "{path}");
+        assert_eq!(Place::of(path, mode::TOKEN.path), place, "{path}");
     }
 }

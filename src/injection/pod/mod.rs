@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::{Error, IgnoredAny, MapAccess};
 
-pub use containers::{Container, Containers, Environment, Mount, Mounts, Place, Setting};
+pub use containers::{Container, Containers, Environment, Mount, Mounts, Own, Place, Setting};
 pub use volumes::Volumes;
 
 use super::seen::{Seen, Shape, object_shape};
@@ -58,6 +58,12 @@ pub struct Annotations<'a> {
     pub inject: Text<'a>,
     /// `rrsa.io/mode`.
     pub mode: Text<'a>,
+    /// `rrsa.io/fallback`.
+    pub fallback: Text<'a>,
+    /// `rrsa.io/binding`.
+    pub binding: Text<'a>,
+    /// `rrsa.io/injected-role-arn`.
+    pub injected_role_arn: Text<'a>,
     /// `pod-identity.alibabacloud.com/override-env`.
     pub override_env: Text<'a>,
     /// `pod-identity.alibabacloud.com/service-account-token-expiration`.
@@ -83,6 +89,9 @@ pub struct Spec<'a> {
     /// The init containers, native sidecars among them.
     #[serde(borrow, default)]
     pub init_containers: Seen<Containers<'a>>,
+    /// The ephemeral containers.
+    #[serde(borrow, default)]
+    pub ephemeral_containers: Seen<Containers<'a>>,
     /// The volumes.
     #[serde(borrow, default)]
     pub volumes: Seen<Volumes<'a>>,
@@ -119,6 +128,46 @@ impl<'a> Pod<'a> {
         self.metadata.value()?.annotations.value()
     }
 
+    /// Where an annotation of ours would go.
+    #[must_use]
+    pub fn annotations_place(&self) -> AnnotationsPlace<'_> {
+        match &self.metadata {
+            Seen::Absent | Seen::Null => AnnotationsPlace::NoMetadata,
+            Seen::Other => AnnotationsPlace::Malformed,
+            Seen::Value(metadata) => match &metadata.annotations {
+                Seen::Absent | Seen::Null => AnnotationsPlace::NoAnnotations,
+                Seen::Other => AnnotationsPlace::Malformed,
+                Seen::Value(annotations) => {
+                    AnnotationsPlace::Annotations(&annotations.injected_role_arn)
+                }
+            },
+        }
+    }
+
+    /// All containers of every kind.
+    pub fn containers(&self) -> impl Iterator<Item = &Container<'a>> {
+        let spec = self.spec.value();
+        let lists = spec.map(|spec| {
+            [
+                &spec.containers,
+                &spec.init_containers,
+                &spec.ephemeral_containers,
+            ]
+        });
+        let lists = lists.into_iter().flatten().filter_map(Seen::value);
+        lists.flat_map(|containers| &containers.0)
+    }
+
+    /// The names of the ephemeral containers.
+    pub fn ephemeral_names(&self) -> impl Iterator<Item = &str> {
+        let list = self
+            .spec
+            .value()
+            .and_then(|spec| spec.ephemeral_containers.value());
+        let all = list.map_or(&[][..], |containers| &containers.0);
+        all.iter().map(|container| &*container.name)
+    }
+
     /// Whether the kubelet made this pod as the mirror of a static one.
     #[must_use]
     pub fn is_mirror(&self) -> bool {
@@ -153,6 +202,19 @@ impl<'a> Pod<'a> {
     }
 }
 
+/// Where an annotation of ours would go.
+#[derive(Debug)]
+pub enum AnnotationsPlace<'p> {
+    /// There is no metadata.
+    NoMetadata,
+    /// There are no annotations.
+    NoAnnotations,
+    /// There are annotations, with this value of ours.
+    Annotations(&'p Text<'p>),
+    /// What is there cannot take one.
+    Malformed,
+}
+
 /// An object of texts of which a few keys count.
 trait Keys<'a>: Default {
     /// Where the value of that key belongs; `None`: it does not count.
@@ -171,6 +233,9 @@ impl<'a> Keys<'a> for Annotations<'a> {
             annotations::ROLE_ARN => &mut self.role_arn,
             annotations::INJECT => &mut self.inject,
             annotations::MODE => &mut self.mode,
+            annotations::FALLBACK => &mut self.fallback,
+            annotations::BINDING => &mut self.binding,
+            annotations::INJECTED_ROLE_ARN => &mut self.injected_role_arn,
             official::OVERRIDE_ENV => &mut self.override_env,
             official::TOKEN_EXPIRATION => &mut self.token_expiration,
             official::ONLY_CONTAINERS => &mut self.only_containers,

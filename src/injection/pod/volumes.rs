@@ -1,4 +1,4 @@
-//! The volumes of a pod, reduced to what concerns the token.
+//! The volumes of a pod, reduced to what concerns the token and the Secrets of bindings.
 
 use std::borrow::Cow;
 
@@ -7,15 +7,21 @@ use serde::de::SeqAccess;
 
 use super::Text;
 use crate::contract::{AUDIENCE, token_volume};
+use crate::injection::mode;
+use crate::injection::patch::VolumeSource;
 use crate::injection::seen::{Seen, Shape, object_shape};
 
-/// The volumes, reduced to what concerns the token.
+/// The volumes, reduced to what concerns us.
 #[derive(Debug, Default)]
 pub struct Volumes<'a> {
     /// Names of the volumes that hold a token for our audience at our file name.
-    pub tokens: Vec<Cow<'a, str>>,
-    /// Whether the name of our volume belongs to something else.
-    pub name_taken: bool,
+    tokens: Vec<Cow<'a, str>>,
+    /// Names of the volumes that hold a whole Secret, and the names of those.
+    secrets: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Whether there is a volume of the name of the token's.
+    token_named: bool,
+    /// Whether there is a volume of the name of the Secret's.
+    credentials_named: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +30,22 @@ struct RawVolume<'a> {
     name: Text<'a>,
     #[serde(default)]
     projected: Seen<Projected>,
+    #[serde(borrow, default)]
+    secret: Seen<SecretVolume<'a>>,
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SecretVolume<'a> {
+    #[serde(borrow, default)]
+    secret_name: Text<'a>,
+    #[serde(default)]
+    items: Seen<Items>,
+}
+
+/// A choice of keys, whatever it is.
+#[derive(Debug)]
+struct Items;
 
 #[derive(Debug, Default, Deserialize)]
 struct Projected {
@@ -54,7 +75,23 @@ struct TokenSource<'a> {
     path: Text<'a>,
 }
 
-object_shape!(RawVolume<'a>, Projected, Source<'a>, TokenSource<'a>);
+object_shape!(
+    RawVolume<'a>,
+    SecretVolume<'a>,
+    Projected,
+    Source<'a>,
+    TokenSource<'a>
+);
+
+impl<'de> Shape<'de> for Items {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut some = false;
+        while list.next_element::<serde::de::IgnoredAny>()?.is_some() {
+            some = true;
+        }
+        Ok(some.then_some(Self))
+    }
+}
 
 impl<'de: 'a, 'a> Shape<'de> for Volumes<'a> {
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
@@ -68,21 +105,52 @@ impl<'de: 'a, 'a> Shape<'de> for Volumes<'a> {
                 .value()
                 .and_then(|projected| projected.sources.value());
             let token = sources.is_some_and(|sources| sources.token);
-            match raw.name.into_value() {
-                Some(name) if token => volumes.tokens.push(name),
-                Some(name) if name == token_volume::NAME => volumes.name_taken = true,
-                _ => {}
+            let secret = raw.secret.into_value().and_then(SecretVolume::whole);
+            let Some(name) = raw.name.into_value() else {
+                continue;
+            };
+            volumes.token_named |= name == mode::TOKEN.volume;
+            volumes.credentials_named |= name == mode::CREDENTIALS.volume;
+            if token {
+                volumes.tokens.push(name);
+            } else if let Some(secret) = secret {
+                volumes.secrets.push((name, secret));
             }
         }
         Ok(Some(volumes))
     }
 }
 
+impl<'a> SecretVolume<'a> {
+    /// The Secret, when all of it is there.
+    fn whole(self) -> Option<Cow<'a, str>> {
+        // No list and an empty one mean all; another shape is refused by the API server.
+        let all = !matches!(self.items, Seen::Value(Items));
+        self.secret_name.into_value().filter(|_| all)
+    }
+}
+
 impl Volumes<'_> {
-    /// Whether the volume of that name holds the token.
+    /// Whether the volume of that name holds what ours would.
     #[must_use]
-    pub fn holds_token(&self, name: &str) -> bool {
-        self.tokens.iter().any(|token| token == name)
+    pub fn holds(&self, name: &str, wanted: &VolumeSource<'_>) -> bool {
+        match wanted {
+            VolumeSource::Token(_) => self.tokens.iter().any(|token| token == name),
+            VolumeSource::Secret(secret) => {
+                let mut all = self.secrets.iter();
+                all.any(|(volume, held)| volume == name && held == secret)
+            }
+        }
+    }
+
+    /// Whether the name of our volume belongs to something else.
+    #[must_use]
+    pub fn name_taken(&self, wanted: &VolumeSource<'_>) -> bool {
+        let (there, name) = match wanted {
+            VolumeSource::Token(_) => (self.token_named, mode::TOKEN.volume),
+            VolumeSource::Secret(_) => (self.credentials_named, mode::CREDENTIALS.volume),
+        };
+        there && !self.holds(name, wanted)
     }
 }
 
@@ -107,6 +175,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
+    const TOKEN: VolumeSource<'_> = VolumeSource::Token(token_volume::DEFAULT_EXPIRATION);
+
     #[rstest]
     #[case::ours(
         r#"{"name":"v","projected":{"defaultMode":384,"sources":[{"configMap":{}},
@@ -125,9 +195,28 @@ mod tests {
     )]
     #[case::host_path(r#"{"name":"v","hostPath":{"path":"/"}}"#, false)]
     #[case::csi(r#"{"name":"v","csi":{"driver":"d"}}"#, false)]
+    #[case::secret(r#"{"name":"v","secret":{"secretName":"s"}}"#, false)]
     fn only_our_token_makes_a_volume_equivalent(#[case] volume: &str, #[case] token: bool) {
         let json = format!("[null,{volume}]");
         let volumes: Seen<Volumes<'_>> = serde_json::from_str(&json).unwrap();
-        assert_eq!(volumes.value().unwrap().holds_token("v"), token);
+        assert_eq!(volumes.value().unwrap().holds("v", &TOKEN), token);
+    }
+
+    #[rstest]
+    #[case::whole(r#"{"secretName":"s"}"#, true)]
+    #[case::mode(r#"{"secretName":"s","defaultMode":256,"items":[]}"#, true)]
+    #[case::other(r#"{"secretName":"t"}"#, false)]
+    #[case::part(
+        r#"{"secretName":"s","items":[{"key":"config.json","path":"c"}]}"#,
+        false
+    )]
+    #[case::odd(r#"{"secretName":5}"#, false)]
+    fn only_the_whole_secret_makes_a_volume_equivalent(#[case] secret: &str, #[case] holds: bool) {
+        let json = format!(r#"[{{"name":"rrsa-credentials","secret":{secret}}}]"#);
+        let volumes: Seen<Volumes<'_>> = serde_json::from_str(&json).unwrap();
+        let (volumes, wanted) = (volumes.value().unwrap(), VolumeSource::Secret("s"));
+        assert_eq!(volumes.holds("rrsa-credentials", &wanted), holds);
+        assert_eq!(volumes.name_taken(&wanted), !holds);
+        assert!(!volumes.name_taken(&TOKEN));
     }
 }

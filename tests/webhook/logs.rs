@@ -1,0 +1,75 @@
+//! What is logged of a review: names and codes, never what a container's variables hold.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use axum::http::StatusCode;
+use serde_json::json;
+use tracing::instrument::WithSubscriber;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::rig::{CONFIGURATION, FakeCluster, post, review, router, send};
+
+/// Everything that was written.
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_line_at_any_level_holds_a_variables_value() {
+    const VALUE: &str = "hunter2-s3cret";
+    let names = [
+        "PASSWORD",
+        "ALIBABA_CLOUD_ROLE_ARN",
+        "ALIBABA_CLOUD_OIDC_TOKEN_FILE",
+        "ALIBABA_CLOUD_ECS_METADATA_DISABLED",
+        "ALIBABA_CLOUD_CREDENTIALS_URI",
+    ];
+    let env: Vec<_> = names
+        .iter()
+        .map(|name| json!({"name": name, "value": VALUE}))
+        .collect();
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let work = async {
+        let configuration = format!("{CONFIGURATION}webhook: {{agent: {{}}, strict: true}}\n");
+        for mode in ["oidc", "secret", "agent", VALUE] {
+            for broken in [false, true] {
+                let cluster = FakeCluster {
+                    broken,
+                    ..FakeCluster::ordinary()
+                };
+                let router = router(Arc::new(cluster), &configuration);
+                let pod = json!({"metadata": {"annotations": {"rrsa.io/mode": mode}},
+                    "spec": {"serviceAccountName": "app",
+                        "containers": [{"name": "app", "env": env}]}});
+                let text = review(&pod).to_string();
+                let (status, _) = send(&router, post(text.clone())).await;
+                assert_eq!(status == StatusCode::OK, !broken);
+                // A body that breaks off in the middle of a value, and one that is no review.
+                let at = text.find(VALUE).unwrap() + 5;
+                send(&router, post(text[..at].to_owned())).await;
+                send(&router, post(json!({"kind": VALUE}).to_string())).await;
+            }
+        }
+    };
+    work.with_subscriber(subscriber).await;
+    let written = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(written.contains("reviewed"), "{written}");
+    assert!(written.contains("a review was not answered"), "{written}");
+    assert!(!written.contains("hunter"), "{written}");
+}

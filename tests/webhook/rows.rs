@@ -1,0 +1,60 @@
+//! Every row of the tables of bad inputs has a proof, and every proof exists.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The tables, by letter, and how many rows each has. C9 (issuers) is not the webhook's, and K10
+/// (disk, descriptors, memory) is the chart's and the node's.
+const TABLES: [(&str, usize); 5] = [("H", 8), ("R", 7), ("P", 17), ("C", 8), ("K", 9)];
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the list and what it names are files of the repository"
+)]
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_row_of_the_tables_is_proved() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = read(&root.join("tests/webhook/rows.txt"));
+    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (about, proofs) = line.split_once(" | ").unwrap_or_else(|| panic!("{line}"));
+        let row = about.split(' ').next().unwrap();
+        assert!(
+            rows.insert(row, proofs.split(' ').collect()).is_none(),
+            "{row} twice"
+        );
+    }
+    let mut expected: Vec<String> = Vec::new();
+    for (table, count) in TABLES {
+        expected.extend((1..=count).map(|n| format!("{table}{n}")));
+    }
+    expected.sort();
+    let listed: Vec<_> = rows.keys().map(ToString::to_string).collect();
+    assert_eq!(listed, expected);
+    for (row, proofs) in rows {
+        assert!(!proofs.is_empty(), "{row} has no proof");
+        for proof in proofs {
+            if let Some(case) = proof.strip_prefix("case:") {
+                let folder = root.join("tests/data/admission").join(case);
+                assert!(
+                    folder.join("expect.yaml").is_file(),
+                    "{row}: no case {case}"
+                );
+                continue;
+            }
+            let (file, function) = proof.split_once("::").unwrap_or_else(|| panic!("{proof}"));
+            let name = format!("fn {function}(");
+            assert!(
+                read(&root.join(file)).contains(&name),
+                "{row}: no {function} in {file}"
+            );
+        }
+    }
+}
