@@ -11,22 +11,28 @@ use super::reason::{Problem, Reason};
 use super::reconcile::Context;
 use super::refresh;
 use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::world::Clock as _;
 
-/// Counts a failure and tells when to try again.
+/// Counts a failure and tells when to try again. `expiration` is that of the credentials that stand
+/// meanwhile.
 pub(super) fn remember_failure(
     context: &Context,
     binding: &AlibabaRoleBinding,
     problem: Problem,
     inputs_hash: &str,
+    expiration: Option<DateTime<Utc>>,
 ) -> DateTime<Utc> {
     let now = context.clock.now();
+    let retry = problem.reason.retry();
     let uid = binding.metadata.uid.as_deref().unwrap_or_default();
     let before = context.remembered(uid).failing.filter(|failing| {
         failing.inputs_hash == inputs_hash && failing.problem.reason == problem.reason
     });
-    // A look while the wait is on is not another attempt.
+    // A look while the wait is on is not another attempt; a longer wait than any was set by a clock
+    // that has been put right since.
     if let Some(before) = &before
         && now < before.not_before
+        && before.not_before <= now + retry.cap
     {
         return before.not_before;
     }
@@ -35,7 +41,11 @@ pub(super) fn remember_failure(
         .or_else(|| shown_failure(binding, &problem))
         .unwrap_or((0, now));
     let count = count.saturating_add(1);
-    let not_before = now + refresh::backoff(problem.reason.retry(), count, uid);
+    let mut wait = refresh::backoff(retry, count, uid);
+    if let Some(left) = expiration.and_then(|end| (end - now).to_std().ok()) {
+        wait = refresh::while_valid(wait, retry, left);
+    }
+    let not_before = now + wait;
     match context.failure_log.note(problem.reason, now) {
         Say::Line => warn!(
             reason = problem.reason.as_str(),

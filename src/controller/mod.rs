@@ -20,6 +20,7 @@
 mod api;
 mod budget;
 pub mod census;
+pub mod clock;
 pub mod content;
 pub mod delegation;
 pub mod election;

@@ -11,6 +11,9 @@ use super::secrets::SecretFacts;
 /// How often a tenant can force an exchange for one binding (edits, deletions, requests).
 pub const FORCED_EVERY: Duration = Duration::from_mins(1);
 
+/// How far the clocks of two replicas may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
+
 /// Everything a decision needs.
 #[derive(Debug, Clone)]
 pub struct Observed<'a> {
@@ -39,6 +42,9 @@ pub struct Memory {
     pub failing: Option<Failing>,
     /// When a tenant last forced an exchange.
     pub last_forced: Option<DateTime<Utc>>,
+    /// When what this process issued last is due. What the Secret says of its times is the word of
+    /// whoever may write there.
+    pub due: Option<DateTime<Utc>>,
     /// Version of the Secret whose data was compared after somebody else had written it.
     pub verified_version: Option<String>,
 }
@@ -116,6 +122,8 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     if let Some(failing) = &seen.memory.failing
         && failing.inputs_hash == seen.inputs_hash
         && seen.now < failing.not_before
+        // A longer wait than any was set by a clock that has been put right since.
+        && failing.not_before <= seen.now + failing.problem.reason.retry().cap
     {
         return Decision::BackOff {
             until: failing.not_before,
@@ -123,13 +131,13 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     }
     // A first Secret and a refresh in time are ours; everything else a tenant can cause at will.
     let forced = match cause {
-        Cause::Due => false,
+        Cause::Due => seen.memory.due.is_some_and(|due| seen.now < due),
         Cause::Missing => seen.memory.last_forced.is_some(),
         Cause::InputsChanged | Cause::ForeignEdit | Cause::Requested => true,
     };
     if forced && let Some(last) = seen.memory.last_forced {
         let until = last + FORCED_EVERY;
-        if seen.now < until {
+        if (last..until).contains(&seen.now) {
             return Decision::Defer { until, cause };
         }
     }
@@ -161,7 +169,9 @@ fn cause(seen: &Observed<'_>) -> Result<Cause, Decision> {
         return Ok(Cause::Requested);
     }
     let due = refresh::due(seen.uid, issued, expiration);
-    if seen.now < due {
+    // Issued in times to come: by a clock that has been put right since, or by a joker.
+    let makes_sense = issued <= seen.now + CLOCKS_DIFFER && issued < expiration;
+    if makes_sense && seen.now < due {
         Err(Decision::Fresh { due })
     } else {
         Ok(Cause::Due)
@@ -334,6 +344,52 @@ mod tests {
         assert_eq!(
             decide_with(5, None, None, &memory, HASH),
             Decision::Exchange(Cause::Missing)
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_nothing() {
+        const YEAR: i64 = 365 * 24 * 60;
+        let (none, exchange) = (Memory::default(), Decision::Exchange);
+        // Issued by the wrong clock, with the expiration that STS told.
+        let future = SecretFacts {
+            issued_at: Some(at(YEAR)),
+            ..secret()
+        };
+        let seen = decide_with(10, Some(&future), None, &none, HASH);
+        assert_eq!(seen, exchange(Cause::Due));
+        let seen = decide_with(10, None, None, &failing(YEAR), HASH);
+        assert_eq!(seen, exchange(Cause::Missing));
+        let forced = Memory {
+            last_forced: Some(at(YEAR)),
+            ..Memory::default()
+        };
+        let seen = decide_with(10, Some(&secret()), None, &forced, "other");
+        assert_eq!(seen, exchange(Cause::InputsChanged));
+    }
+
+    #[test]
+    fn dates_that_a_tenant_writes_on_the_secret_force_no_more_than_others() {
+        let joke = SecretFacts {
+            issued_at: Some(at(-100)),
+            expiration: Some(at(-40)),
+            ..secret()
+        };
+        let memory = Memory {
+            last_forced: Some(at(10)),
+            due: Some(at(35)),
+            ..Memory::default()
+        };
+        assert_eq!(
+            decide_with(10, Some(&joke), None, &memory, HASH),
+            Decision::Defer {
+                until: at(11),
+                cause: Cause::Due
+            }
+        );
+        assert_eq!(
+            decide_with(35, Some(&joke), None, &memory, HASH),
+            Decision::Exchange(Cause::Due)
         );
     }
 

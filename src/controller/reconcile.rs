@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::api::{api_problem, within};
+use super::clock::ServiceClock;
 use super::exchange::{Exchanger, service_account_missing};
 use super::exchanges::Exchanges;
 use super::failing::{FailureLog, remember_failure};
@@ -44,8 +45,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// Everything a pass needs.
 #[derive(Debug)]
 pub struct Context {
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
+    /// The time that decisions are made by.
+    pub clock: ServiceClock,
     /// Gets credentials.
     pub exchanger: Exchanger,
     /// Writes statuses and events.
@@ -282,7 +283,8 @@ async fn settle(
             // Only a new spec or configuration can mend this: looking again is no new attempt.
             let known = context.remembered(uid).failing;
             if known.is_none_or(|known| known.problem != problem) {
-                remember_failure(context, binding, problem, &generation(binding));
+                let expiration = secret.as_ref().and_then(|secret| secret.expiration);
+                remember_failure(context, binding, problem, &generation(binding), expiration);
             }
             return Some(Outcome {
                 wanted: None,
@@ -301,8 +303,9 @@ async fn settle(
         Ok(Acted::Settled(settled)) => settled,
         Err(Failed { hash, problem }) => {
             let inputs = hash.clone().unwrap_or_else(|| generation(binding));
+            let expiration = secret.as_ref().and_then(|secret| secret.expiration);
             Settled {
-                next: remember_failure(context, binding, problem, &inputs),
+                next: remember_failure(context, binding, problem, &inputs, expiration),
                 hash,
                 intact: true,
                 issued: None,

@@ -31,6 +31,13 @@ pub fn backoff(retry: Retry, failures: u32, uid: &str) -> Duration {
     wait.mul_f64(0.75 + 0.25 * unit(&[uid.as_bytes(), &failures.to_be_bytes()]))
 }
 
+/// The wait, made shorter where good credentials have only so much life left: when the other side is
+/// back before they end, they are saved.
+#[must_use]
+pub fn while_valid(wait: Duration, retry: Retry, left: Duration) -> Duration {
+    wait.min((left / 4).max(retry.first))
+}
+
 /// A number in [0, 1) that looks random and is the same each time.
 fn unit(parts: &[&[u8]]) -> f64 {
     let mut hasher = Sha256::new();
@@ -67,6 +74,18 @@ mod tests {
             prop_assert!(wait >= retry.first.mul_f64(0.75));
             prop_assert!(failures < 8 || wait >= retry.cap.mul_f64(0.75));
         }
+    }
+
+    #[test]
+    fn what_ends_soon_is_tried_sooner() {
+        let (first, cap) = (Duration::from_secs(2), Duration::from_mins(2));
+        let retry = Retry { first, cap };
+        assert_eq!(while_valid(cap, retry, Duration::from_hours(1)), cap);
+        assert_eq!(
+            while_valid(cap, retry, Duration::from_mins(1)),
+            Duration::from_secs(15)
+        );
+        assert_eq!(while_valid(cap, retry, Duration::from_secs(1)), first);
     }
 
     #[test]

@@ -8,11 +8,13 @@ use super::plan::{Cause, Memory, conflict};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
 use super::reconcile::{Answer, Context, Licence};
+use super::refresh;
 use super::secrets::SecretFacts;
 use super::wanted::Wanted;
 use super::write::{Mode, Refresh, WriteError};
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::sts::Issued;
+use crate::world::Clock as _;
 
 /// What a renewal works with.
 pub(super) struct Renewal<'a> {
@@ -49,13 +51,15 @@ impl Renewal<'_> {
             self.adopt_or_refuse().await?;
         }
         let first_ever = cause == Cause::Missing
+            && memory.due.is_none()
             && self
                 .binding
                 .status
                 .as_ref()
                 .is_none_or(|s| s.last_refresh_time.is_none());
-        if cause != Cause::Due && !first_ever {
-            let now = context.clock.now();
+        let now = context.clock.now();
+        let in_time = cause == Cause::Due && memory.due.is_none_or(|due| due <= now);
+        if !in_time && !first_ever {
             context.remember(uid, |memory| memory.last_forced = Some(now));
         }
         debug!(?cause, role = %wanted.role_arn, "exchanging");
@@ -117,11 +121,15 @@ impl Renewal<'_> {
         content: &content::Content,
     ) -> Result<(), Problem> {
         let Self {
-            wanted, context, ..
+            uid,
+            wanted,
+            context,
+            ..
         } = self;
+        context.clock.learn(issued.issuer_is_ahead);
         let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
         let writer = context.writer(namespace);
-        let refresh = Refresh {
+        let renewed = Refresh {
             binding: self.binding,
             wanted,
             content,
@@ -141,10 +149,12 @@ impl Renewal<'_> {
                 }
                 Some(secret) => Mode::Replace(secret),
             };
-            match writer.write(&refresh, mode).await {
+            match writer.write(&renewed, mode).await {
                 Ok(facts) => {
+                    let due = refresh::due(uid, renewed.issued_at, renewed.expiration);
+                    context.remember(uid, |memory| memory.due = Some(due));
                     context.secrets.put(namespace, name, facts);
-                    info!(secret = name, expiration = %refresh.expiration, "refreshed");
+                    info!(secret = name, expiration = %renewed.expiration, "refreshed");
                     return Ok(());
                 }
                 Err(WriteError::Problem(problem)) => return Err(problem),

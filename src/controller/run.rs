@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::api::TIMEOUT;
+use super::clock::ServiceClock;
 use super::exchange::Exchanger;
 use super::exchanges::{Exchanges, dispatch};
 use super::failing::FailureLog;
@@ -95,7 +96,7 @@ pub(super) async fn work(
         configuration.sts.calls_per_second,
     );
     let context = Arc::new(Context {
-        clock,
+        clock: ServiceClock::new(clock),
         exchanger: Exchanger {
             client: client.clone(),
             files,

@@ -56,8 +56,19 @@ pub(super) async fn secrets(
                 }
             }
             Event::Apply(secret) => {
+                // Who owned it until now must learn that it is somebody else's.
+                let namespace = secret.namespace().unwrap_or_default();
+                let before = index.get(&namespace, &secret.name_any());
                 take_in(&index, &secret);
                 wake_owner(&mut wake, &secret).await;
+                let after = secret.owner_references().iter();
+                let mut owners = after.filter(|owner| owner.controller == Some(true));
+                if let Some(before) = before
+                    && let Some(former) = before.owner_name
+                    && !owners.any(|owner| Some(&owner.uid) == before.owner_uid.as_ref())
+                {
+                    let _ = wake.send(ObjectRef::new(&former).within(&namespace)).await;
+                }
             }
             Event::Delete(secret) => {
                 let namespace = secret.namespace().unwrap_or_default();

@@ -123,6 +123,9 @@ impl Writer {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 Err(WriteError::Changed)
             }
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                Err(WriteError::Problem(invalid(name, &status)))
+            }
             Err(error) => Err(WriteError::Problem(api_problem(&action, &error))),
         }
     }
@@ -217,6 +220,21 @@ impl Writer {
         secret.metadata.finalizers = live.metadata.finalizers;
         Ok(())
     }
+}
+
+/// What it means that the API server finds the Secret invalid.
+fn invalid(name: &str, status: &kube::core::Status) -> Problem {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut fields = causes.map(|cause| cause.field.as_str());
+    // The spec's own labels or annotations; else the Secret is immutable, or of a type that means
+    // something else to the cluster: as it stands it cannot be ours.
+    let reason = if fields.any(|field| field.starts_with("metadata.")) {
+        Reason::InvalidSpec
+    } else {
+        Reason::SecretConflict
+    };
+    let message = format!("Secret {name} cannot be written: {}", status.message);
+    Problem::new(reason, message)
 }
 
 /// Labels and annotations that we own on an object.

@@ -14,10 +14,14 @@ mod bindings;
 mod failures;
 mod fixture;
 mod operator;
+mod outages;
+mod ownership;
 mod policy;
 mod refresh;
 mod replicas;
+mod rights;
 mod schema;
+mod tenant;
 mod webhook;
 
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use crate::support::wait;
 use crate::with_scene;
 
 /// A user of this test alone, with these rules or this cluster role.
-async fn user(scene: &Scene<'_>, name: &str, role: serde_json::Value) -> Result<String> {
+pub(crate) async fn user(scene: &Scene<'_>, name: &str, role: serde_json::Value) -> Result<String> {
     let user = format!("{name}@{}", scene.namespace.name());
     let binding: RoleBinding = serde_json::from_value(json!({
         "metadata": {"name": name},
@@ -28,7 +28,8 @@ async fn user(scene: &Scene<'_>, name: &str, role: serde_json::Value) -> Result<
     Ok(user)
 }
 
-fn role_ref(kind: &str, name: &str) -> serde_json::Value {
+/// A reference to a role or a cluster role.
+pub(crate) fn role_ref(kind: &str, name: &str) -> serde_json::Value {
     json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
 }
 
@@ -163,6 +164,162 @@ async fn an_editor_may_create_a_binding_and_nobody_may_widen_one() -> Result<()>
         // A label lends nothing, so it needs nothing.
         let label = Patch::Merge(json!({"metadata": {"labels": {"team": "a"}}}));
         api.patch("app", &parameters, &label).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Somebody with every right on bindings and everything below them, who may use the ServiceAccount
+/// `app` and make Secrets.
+async fn user_of_app_only(scene: &Scene<'_>) -> Result<String> {
+    let rules: Role = serde_json::from_value(json!({
+        "metadata": {"name": "everything-of-app"},
+        "rules": [
+            {"apiGroups": ["rrsa.io"], "resources": ["*"], "verbs": ["*"]},
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+            {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"],
+             "resourceNames": ["app"]},
+        ],
+    }))?;
+    let roles = scene.namespace.api::<Role>();
+    roles.create(&PostParams::default(), &rules).await?;
+    user(scene, "app-user", role_ref("Role", "everything-of-app")).await
+}
+
+/// Fails unless it was refused for the ServiceAccount that its author may not use.
+fn refused<T>(attempt: &str, outcome: kube::Result<T>) -> Result<()> {
+    let Err(error) = outcome else {
+        anyhow::bail!("{attempt}: it was accepted");
+    };
+    let error = error.to_string();
+    let expected = "may not create tokens of serviceaccounts other";
+    ensure!(error.contains(expected), "{attempt}: {error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_is_no_way_around_the_policy() -> Result<()> {
+    with_scene(async |scene| {
+        scene.make_service_account("other").await?;
+        scene.issue().await?;
+        let mut others = scene.spec();
+        others["serviceAccountName"] = json!("other");
+        // Made by somebody who may.
+        let theirs = binding("theirs", others.clone())?;
+        scene
+            .bindings()
+            .create(&PostParams::default(), &theirs)
+            .await?;
+
+        let tenant = user_of_app_only(scene).await?;
+        let api = bindings_as(scene, &tenant).await?;
+        let plain = PatchParams::default();
+        let apply = PatchParams::apply("tenant").force();
+        let touch = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+        wait::until("the tenant's rights", SOON, async || {
+            Ok(Some(api.patch("app", &plain, &touch).await?))
+        })
+        .await?;
+
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        for parameters in [PostParams::default(), dry] {
+            let created = api
+                .create(&parameters, &binding("new", others.clone())?)
+                .await;
+            refused("a new one", created)?;
+            let mut unnamed = binding("new", others.clone())?;
+            unnamed.metadata.name = None;
+            unnamed.metadata.generate_name = Some("new-".to_owned());
+            refused(
+                "a new one without a name",
+                api.create(&parameters, &unnamed).await,
+            )?;
+        }
+        let whole = |name: &str| {
+            json!({
+                "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
+                "metadata": {"name": name}, "spec": others,
+            })
+        };
+        let applied = api.patch("new", &apply, &Patch::Apply(whole("new"))).await;
+        refused("a new one by apply", applied)?;
+        let applied = api.patch("app", &apply, &Patch::Apply(whole("app"))).await;
+        refused("a change by apply", applied)?;
+        let merge = Patch::Merge(json!({"spec": {"serviceAccountName": "other"}}));
+        refused("a change by merge", api.patch("app", &plain, &merge).await)?;
+        let operations = json!([
+            {"op": "replace", "path": "/spec/serviceAccountName", "value": "other"},
+        ]);
+        let operations = Patch::<()>::Json(serde_json::from_value(operations)?);
+        refused(
+            "a change by JSON patch",
+            api.patch("app", &plain, &operations).await,
+        )?;
+        let mut replaced = api.get("app").await?;
+        replaced.spec.service_account_name = Some("other".to_owned());
+        let replaced = api.replace("app", &PostParams::default(), &replaced).await;
+        refused("a replacement", replaced)?;
+        // What belongs to somebody else's ServiceAccount cannot be turned to another use either.
+        let rename = Patch::Merge(json!({"spec": {"secret": {"name": "mine"}}}));
+        refused(
+            "another Secret for theirs",
+            api.patch("theirs", &plain, &rename).await,
+        )?;
+        let role =
+            Patch::Merge(json!({"spec": {"role": {"arn": scene.role_arn()}, "suspend": true}}));
+        refused("a stop of theirs", api.patch("theirs", &plain, &role).await)?;
+
+        // The status is no way to the spec, and other subresources do not exist.
+        let generation = scene.bindings().get("app").await?.metadata.generation;
+        api.patch_status("app", &plain, &merge).await?;
+        let now = scene.bindings().get("app").await?;
+        ensure!(
+            now.metadata.generation == generation,
+            "the spec was changed by the status"
+        );
+        ensure!(now.spec.service_account_name.as_deref() == Some("app"));
+        for subresource in ["scale", "finalizers", "token"] {
+            let answer = api
+                .patch_subresource(subresource, "app", &plain, &merge)
+                .await;
+            ensure!(
+                matches!(&answer, Err(kube::Error::Api(status)) if status.code == 404),
+                "{subresource}: {answer:?}"
+            );
+        }
+        // Not what it is about: deleting lends nobody an identity.
+        api.delete("theirs", &kube::api::DeleteParams::default())
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_viewer_may_look_and_nothing_else() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let viewer = user(scene, "viewer", role_ref("ClusterRole", "view")).await?;
+        let api = bindings_as(scene, &viewer).await?;
+        wait::until("the viewer's rights", SOON, async || {
+            Ok(Some(api.get("app").await?))
+        })
+        .await?;
+        let created = api
+            .create(&PostParams::default(), &binding("new", scene.spec())?)
+            .await;
+        let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+        let patched = api.patch("app", &PatchParams::default(), &label).await;
+        for outcome in [created, patched] {
+            let error = outcome
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            ensure!(error.contains("is forbidden: User"), "{error}");
+        }
         Ok(())
     })
     .await

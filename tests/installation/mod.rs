@@ -13,6 +13,7 @@
     reason = "tests read real files; a poisoned lock is a failed test"
 )]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -216,6 +217,33 @@ impl Installation {
     pub(crate) fn kill_controller(&self) -> Result<()> {
         let process = self.controller.lock().unwrap().take();
         process.context("the controller is not running")?.kill9()
+    }
+
+    /// Where the controller reaches the API server.
+    ///
+    /// # Errors
+    /// When its kubeconfig names no address.
+    pub(crate) fn api_server_of_controller(&self) -> Result<SocketAddr> {
+        let kubeconfig = self.read_controller_kubeconfig()?;
+        let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str();
+        let address = server.and_then(|url| url.strip_prefix("https://"));
+        Ok(address.context("no address in the kubeconfig")?.parse()?)
+    }
+
+    /// Lets the controller, when it is started the next time, reach the API server there.
+    ///
+    /// # Errors
+    /// When its kubeconfig cannot be changed.
+    pub(crate) fn lead_controller_through(&self, address: SocketAddr) -> Result<()> {
+        let mut kubeconfig = self.read_controller_kubeconfig()?;
+        kubeconfig["clusters"][0]["cluster"]["server"] = format!("https://{address}").into();
+        std::fs::write(&self.controller_kubeconfig, kubeconfig.to_string())?;
+        Ok(())
+    }
+
+    fn read_controller_kubeconfig(&self) -> Result<serde_json::Value> {
+        let text = std::fs::read_to_string(&self.controller_kubeconfig)?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Fails when controller or webhook have ended.

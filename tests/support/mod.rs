@@ -3,6 +3,7 @@
 //! ```text
 //! kubernetes/   a control plane of real components, its users, processes beside it, namespaces
 //! wait          conditions that come true later, each with a ceiling
+//! link          the wire between a process and a server, which a test can cut
 //! logs          the ends of log files for a person, and the search for secrets in them
 //! ```
 //!
@@ -14,5 +15,6 @@
 )]
 
 pub(crate) mod kubernetes;
+pub(crate) mod link;
 pub(crate) mod logs;
 pub(crate) mod wait;

@@ -1,0 +1,277 @@
+//! What others do wrong: the API server or STS is away, STS is short of breath, a neighbour asks for
+//! too much. Each on a cluster and an installation of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use rrsa::api::v1alpha1::AlibabaRoleBinding;
+use serde_json::{Value, json};
+
+use crate::bindings::{SOON, Scene, data_of, verify};
+use crate::simulators::faults::{Effect, Fault};
+use crate::support::kubernetes::Cluster;
+use crate::support::link::{Link, Wire};
+use crate::support::wait;
+use crate::{own_installation, reported};
+
+/// Longest wait for what comes after an outage.
+const AFTERWARDS: Duration = Duration::from_mins(2);
+
+async fn bind(scene: &Scene<'_>, name: &str, spec: Value) -> Result<()> {
+    let binding = AlibabaRoleBinding::new(name, serde_json::from_value(spec)?);
+    scene
+        .bindings()
+        .create(&PostParams::default(), &binding)
+        .await?;
+    Ok(())
+}
+
+fn secret_of(binding: &str) -> String {
+    format!("{binding}-credentials")
+}
+
+/// Waits until the binding's Secret holds good credentials, other than these.
+async fn issued(scene: &Scene<'_>, binding: &str, other_than: Option<&str>) -> Result<String> {
+    let what = format!("credentials of {binding}");
+    wait::until(&what, AFTERWARDS, async || {
+        let secret = scene.secrets().get(&secret_of(binding)).await?;
+        let data = data_of(&secret)?;
+        let session = verify(scene.installation, &data)?;
+        let id = data["ALIBABA_CLOUD_ACCESS_KEY_ID"].clone();
+        ensure!(
+            !session.expired,
+            "{binding} holds credentials that have ended"
+        );
+        Ok((Some(id.as_str()) != other_than).then_some(id))
+    })
+    .await
+}
+
+/// How long the API server is away: first refusing, then silent.
+const REFUSING: Duration = Duration::from_secs(35);
+const SILENT: Duration = Duration::from_secs(25);
+/// Sessions whose refresh falls into the outage, and whose end does not: due after 45 to 58 s.
+const NINETY: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn a_minute_without_the_api_server_loses_nothing() -> Result<()> {
+    let (cluster, installation) = own_installation(Some(NINETY)).await?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(a_minute_without(&cluster, &scene).await)
+}
+
+async fn a_minute_without(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let installation = scene.installation;
+    let link = Link::to(installation.api_server_of_controller()?)?;
+    installation.kill_controller()?;
+    installation.lead_controller_through(link.address())?;
+    installation.start_controller(cluster)?;
+    for name in ["due", "robbed", "gone"] {
+        bind(scene, name, scene.spec()).await?;
+    }
+    let due = issued(scene, "due", None).await?;
+    let robbed = issued(scene, "robbed", None).await?;
+    issued(scene, "gone", None).await?;
+    let calls = installation.sts.calls().all().len();
+
+    link.set(Wire::Cut);
+    // Meanwhile the world goes on.
+    bind(scene, "new", scene.spec()).await?;
+    let robbed_of = secret_of("robbed");
+    let how = DeleteParams::default();
+    scene.secrets().delete(&robbed_of, &how).await?;
+    scene.bindings().delete("gone", &how).await?;
+    tokio::time::sleep(REFUSING).await;
+    installation.ensure_running()?;
+    link.set(Wire::Silent);
+    tokio::time::sleep(SILENT).await;
+    installation.ensure_running()?;
+    let spent = installation.sts.calls().all().len() - calls;
+    ensure!(
+        spent == 0,
+        "{spent} exchanges for which no Secret could be written"
+    );
+    link.set(Wire::Whole);
+
+    issued(scene, "new", None).await?;
+    issued(scene, "due", Some(&due)).await?;
+    issued(scene, "robbed", Some(&robbed)).await?;
+    ensure!(scene.bindings().get_opt("gone").await?.is_none());
+    installation.ensure_running()?;
+    installation.assert_no_secret_in_logs(cluster)
+}
+
+/// Sessions for the outage of STS: due after 20 to 26 s.
+const FORTY: Duration = Duration::from_secs(40);
+/// From the first issue until STS is back: the first sessions have some seconds left.
+const AWAY: Duration = Duration::from_secs(31);
+/// Bindings that are made one after the other.
+const STAGGERED: usize = 5;
+const BETWEEN: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn when_sts_is_back_before_the_end_nothing_has_expired() -> Result<()> {
+    let (cluster, installation) = own_installation(Some(FORTY)).await?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(back_before_the_end(&cluster, &scene).await)
+}
+
+async fn versions(secrets: &Api<Secret>) -> Result<BTreeMap<String, String>> {
+    let list = secrets.list(&ListParams::default()).await?;
+    let versions = list.items.into_iter().map(|secret| {
+        let meta = secret.metadata;
+        (
+            meta.name.unwrap_or_default(),
+            meta.resource_version.unwrap_or_default(),
+        )
+    });
+    Ok(versions.collect())
+}
+
+async fn back_before_the_end(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let installation = scene.installation;
+    let names: Vec<_> = (0..STAGGERED)
+        .map(|number| format!("app-{number}"))
+        .collect();
+    let mut first = BTreeMap::new();
+    let mut outage = None;
+    for name in &names {
+        bind(scene, name, scene.spec()).await?;
+        first.insert(name, issued(scene, name, None).await?);
+        // Its time runs from here.
+        outage.get_or_insert_with(|| tokio::time::sleep(AWAY));
+        tokio::time::sleep(BETWEEN).await;
+    }
+    let away = Effect::Status { status: 503 };
+    installation.sts.faults().until_cleared(Fault::always(away));
+    let before = versions(&scene.secrets()).await?;
+    outage.context("no binding")?.await;
+    ensure!(
+        versions(&scene.secrets()).await? == before,
+        "a Secret was changed while STS was away"
+    );
+    installation.sts.faults().clear();
+    // Every reading is of credentials that have not ended.
+    let mut waiting = names.clone();
+    while let Some(name) = waiting.pop() {
+        for other in &waiting {
+            let secret = scene.secrets().get(&secret_of(other)).await?;
+            let session = verify(installation, &data_of(&secret)?)?;
+            ensure!(
+                !session.expired,
+                "{other} ended, though STS was back in time"
+            );
+        }
+        issued(scene, &name, Some(&first[&name])).await?;
+    }
+    installation.assert_no_secret_in_logs(cluster)
+}
+
+/// STS calls a second of the account.
+const SLOW: u32 = 10;
+/// Bindings of the greedy tenant, all at once.
+const GREEDY: usize = 60;
+/// Exchanges of the greedy tenant that may come between a modest tenant's wish and its fulfilment:
+/// fair shares are one to one, plus what is under way.
+const IN_BETWEEN: usize = 25;
+
+#[tokio::test]
+async fn a_greedy_neighbour_delays_nobody_by_more_than_its_share() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    let greedy = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    let modest = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(greedy_and_modest(&cluster, &greedy, &modest).await)
+}
+
+async fn greedy_and_modest(
+    cluster: &Cluster,
+    greedy: &Scene<'_>,
+    modest: &Scene<'_>,
+) -> Result<()> {
+    let installation = greedy.installation;
+    installation.sts.update(|config| {
+        config.requests_per_second = std::num::NonZeroU32::new(SLOW);
+    });
+    let of = |scene: &Scene<'_>| {
+        let calls = installation.sts.calls().by_role(&scene.role_arn());
+        calls.iter().filter(|call| call.succeeded()).count()
+    };
+    let asked = |scene: &Scene<'_>| installation.sts.calls().by_role(&scene.role_arn()).len();
+    for number in 0..GREEDY {
+        bind(greedy, &format!("app-{number}"), greedy.spec()).await?;
+    }
+    wait::until("the greedy tenant's first credentials", SOON, async || {
+        Ok((of(greedy) > 3).then_some(()))
+    })
+    .await?;
+    let before = of(greedy);
+    bind(modest, "app", modest.spec()).await?;
+    modest.ready().await?;
+    let between = of(greedy) - before;
+    ensure!(
+        between <= IN_BETWEEN && before + between < GREEDY,
+        "{between} exchanges of the greedy tenant came first ({before} before them)"
+    );
+    // In the end everybody has what it asked for, without a storm of refused calls.
+    wait::until(
+        "all of the greedy tenant's credentials",
+        AFTERWARDS,
+        async || Ok((of(greedy) == GREEDY).then_some(())),
+    )
+    .await?;
+    let refused = asked(greedy) - of(greedy);
+    ensure!(refused <= GREEDY, "{refused} calls were refused");
+    installation.assert_no_secret_in_logs(cluster)
+}
+
+/// How often the restless tenant does what it can do, and the pause between.
+const ROUNDS: usize = 80;
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn a_restless_tenant_gets_one_forced_exchange_a_minute() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(restless(&cluster, &scene).await)
+}
+
+async fn restless(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let installation = scene.installation;
+    for name in ["edits", "deletes", "asks", "dates", "specs"] {
+        bind(scene, name, scene.spec()).await?;
+        issued(scene, name, None).await?;
+    }
+    let calls = installation.sts.calls().all().len();
+    let plain = PatchParams::default();
+    for round in 0..ROUNDS {
+        let edit = Patch::Merge(json!({"data": {"ALIBABA_CLOUD_ACCESS_KEY_ID": "eA=="}}));
+        let past = "2000-01-01T00:00:00Z";
+        let dates = Patch::Merge(json!({"metadata": {"annotations": {
+            "rrsa.io/issued-at": past, "rrsa.io/expiration": past,
+        }}}));
+        let ask = Patch::Merge(json!({"metadata": {"annotations": {
+            "rrsa.io/refresh-requested-at": format!("round {round}"),
+        }}}));
+        let spec = Patch::Merge(json!({"spec": {"session": {"name": format!("round-{round}")}}}));
+        let (secrets, bindings) = (scene.secrets(), scene.bindings());
+        // Some come while there is nothing to change: that is no matter here.
+        let _ = secrets.patch(&secret_of("edits"), &plain, &edit).await;
+        let _ = secrets
+            .delete(&secret_of("deletes"), &DeleteParams::default())
+            .await;
+        let _ = secrets.patch(&secret_of("dates"), &plain, &dates).await;
+        bindings.patch("asks", &plain, &ask).await?;
+        bindings.patch("specs", &plain, &spec).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    // Each of the five: one at once, and one more where the minute turned meanwhile.
+    let forced = installation.sts.calls().all().len() - calls;
+    ensure!(forced <= 10, "{ROUNDS} rounds forced {forced} exchanges");
+    ensure!(forced >= 5, "only {forced} of five wishes were answered");
+    installation.ensure_running()?;
+    installation.assert_no_secret_in_logs(cluster)
+}

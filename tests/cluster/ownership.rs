@@ -1,0 +1,288 @@
+//! Whose Secret it is: what happens when it is taken away, given away or replaced, and when its
+//! binding, its ServiceAccount or its role changes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::bindings::{SOON, Scene};
+use crate::installation::{role, subject};
+use crate::simulators::faults::{Effect, Fault};
+use crate::support::wait;
+use crate::with_scene;
+
+/// How late STS answers where a test wants to be faster: shorter than the operator waits.
+const LATE: Duration = Duration::from_secs(6);
+/// How long nothing may happen.
+const QUIET: Duration = Duration::from_secs(3);
+
+fn secret(object: Value) -> Result<Secret> {
+    Ok(serde_json::from_value(object)?)
+}
+
+/// How often STS was asked for the scene's role; a call counts before its answer is sent.
+fn calls(scene: &Scene<'_>) -> usize {
+    let calls = scene.installation.sts.calls();
+    calls.by_role(&scene.role_arn()).len()
+}
+
+/// Waits until STS has been asked that often.
+async fn asked(scene: &Scene<'_>, times: usize) -> Result<()> {
+    wait::until("the exchange to begin", SOON, async || {
+        ensure!(calls(scene) >= times, "{} calls", calls(scene));
+        Ok(Some(()))
+    })
+    .await
+}
+
+fn sts_is_late(scene: &Scene<'_>) {
+    let late = Fault::for_role(&scene.role_arn(), Effect::Delay { by: LATE });
+    scene.installation.sts.faults().next(1, late);
+}
+
+#[tokio::test]
+async fn a_secret_that_got_another_owner_is_given_up_and_not_fought_over() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let before = scene.data().await?;
+        let map = serde_json::from_value(json!({"metadata": {"name": "owner"}}))?;
+        let map = scene
+            .namespace
+            .api::<ConfigMap>()
+            .create(&PostParams::default(), &map)
+            .await?;
+        let other = json!([{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
+            "uid": map.metadata.uid, "controller": true,
+        }]);
+        let plain = PatchParams::default();
+        for (owners, said) in [(other, "belongs to owner"), (Value::Null, "has no owner")] {
+            let change = Patch::Merge(json!({"metadata": {"ownerReferences": owners}}));
+            let changed = scene
+                .secrets()
+                .patch("app-credentials", &plain, &change)
+                .await?;
+            let binding = wait::until("the conflict", SOON, async || {
+                let binding = scene.says("Ready", "False", "SecretConflict").await?;
+                let failure = binding
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.failure.clone());
+                let failure = failure.context("no failure")?;
+                ensure!(failure.message.contains(said), "{}", failure.message);
+                Ok(Some(binding))
+            })
+            .await?;
+            ensure!(binding.metadata.deletion_timestamp.is_none());
+            tokio::time::sleep(QUIET).await;
+            let now = scene.secrets().get("app-credentials").await?;
+            ensure!(
+                now.metadata.resource_version == changed.metadata.resource_version,
+                "the Secret of somebody else was written"
+            );
+            ensure!(scene.data().await? == before);
+        }
+        // When it goes, the name is free again.
+        scene
+            .secrets()
+            .delete("app-credentials", &DeleteParams::default())
+            .await?;
+        scene.ready().await?;
+        scene.verify(&scene.data().await?)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_foreign_secret_that_comes_during_the_exchange_is_left_alone() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        sts_is_late(scene);
+        scene
+            .secrets()
+            .delete("app-credentials", &DeleteParams::default())
+            .await?;
+        asked(scene, 2).await?;
+        // With the operator's own label, so that the watch shows it.
+        let foreign = secret(json!({
+            "metadata": {
+                "name": "app-credentials",
+                "labels": {"app.kubernetes.io/managed-by": "rrsa"},
+            },
+            "stringData": {"password": "of somebody else"},
+        }))?;
+        let made = scene
+            .secrets()
+            .create(&PostParams::default(), &foreign)
+            .await?;
+        tokio::time::sleep(LATE).await;
+        scene.says("Ready", "False", "SecretConflict").await?;
+        tokio::time::sleep(QUIET).await;
+        let now = scene.secrets().get("app-credentials").await?;
+        ensure!(now.metadata.resource_version == made.metadata.resource_version);
+        ensure!(calls(scene) == 2, "a taken name costs exchanges");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn forged_marks_make_no_secret_the_bindings() -> Result<()> {
+    with_scene(async |scene| {
+        let plain = PostParams::default();
+        let mut spec = scene.spec();
+        spec["suspend"] = json!(true);
+        let binding = scene.bind(spec).await?;
+        let owner = |uid: &str, controller: bool| {
+            json!([{
+                "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding", "name": "app",
+                "uid": uid, "controller": controller,
+            }])
+        };
+        let own_uid = binding.metadata.uid.clone().unwrap_or_default();
+        // A uid that nothing has would let the garbage collector take the Secret away.
+        let other = scene.namespace.api::<ServiceAccount>().get("app").await?;
+        let foreign = json!([{
+            "apiVersion": "v1", "kind": "ServiceAccount", "name": "app",
+            "uid": other.metadata.uid, "controller": true,
+        }]);
+        let label = json!({"app.kubernetes.io/managed-by": "rrsa"});
+        let marks = json!({"rrsa.io/binding": "other", "rrsa.io/binding-uid": own_uid});
+        for (case, metadata) in [
+            ("the label", json!({"labels": label})),
+            (
+                "the mark of another binding",
+                json!({"labels": label, "annotations": marks}),
+            ),
+            (
+                "an owner that is no controller",
+                json!({"labels": label, "ownerReferences": owner(&own_uid, false)}),
+            ),
+            (
+                "another controller",
+                json!({"labels": label, "ownerReferences": foreign}),
+            ),
+        ] {
+            let mut object = json!({"metadata": metadata, "stringData": {"password": "theirs"}});
+            object["metadata"]["name"] = json!("app-credentials");
+            let made = scene.secrets().create(&plain, &secret(object)?).await?;
+            scene.change(json!({"suspend": false})).await?;
+            scene
+                .says("Ready", "False", "SecretConflict")
+                .await
+                .with_context(|| case.to_owned())?;
+            let now = scene.secrets().get("app-credentials").await?;
+            ensure!(
+                now.metadata.resource_version == made.metadata.resource_version,
+                "{case}"
+            );
+            scene.change(json!({"suspend": true})).await?;
+            scene.says("Ready", "Unknown", "Suspended").await?;
+            scene
+                .secrets()
+                .delete("app-credentials", &DeleteParams::default())
+                .await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_written_any_more_is_a_conflict() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let before = scene.data().await?;
+        let freeze = Patch::Merge(json!({"immutable": true}));
+        let plain = PatchParams::default();
+        scene
+            .secrets()
+            .patch("app-credentials", &plain, &freeze)
+            .await?;
+        scene
+            .change(json!({"session": {"durationSeconds": 1800}}))
+            .await?;
+        let binding = scene.says("Ready", "False", "SecretConflict").await?;
+        let failure = binding.status.and_then(|status| status.failure);
+        let failure = failure.context("no failure")?;
+        ensure!(failure.message.contains("immutable"), "{}", failure.message);
+        ensure!(scene.data().await? == before);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_binding_deleted_while_sts_thinks_gets_nothing() -> Result<()> {
+    with_scene(async |scene| {
+        sts_is_late(scene);
+        let first = scene.bind(scene.spec()).await?;
+        asked(scene, 1).await?;
+        scene
+            .bindings()
+            .delete("app", &DeleteParams::default())
+            .await?;
+        tokio::time::sleep(LATE + QUIET).await;
+        ensure!(
+            scene.secrets().get_opt("app-credentials").await?.is_none(),
+            "a Secret was made for a binding that is gone"
+        );
+
+        // One of the same name that comes while STS still thinks about the first is another one.
+        sts_is_late(scene);
+        scene.bind(scene.spec()).await?;
+        asked(scene, 2).await?;
+        scene
+            .bindings()
+            .delete("app", &DeleteParams::default())
+            .await?;
+        let second = scene.bind(scene.spec()).await?;
+        scene.ready().await?;
+        let secret = scene.secrets().get("app-credentials").await?;
+        let owners = secret.metadata.owner_references.unwrap_or_default();
+        ensure!(Some(&owners[0].uid) == second.metadata.uid.as_ref());
+        ensure!(first.metadata.uid != second.metadata.uid);
+        scene.verify(&scene.data().await?)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_its_service_account_a_binding_keeps_what_it_has() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let before = scene.data().await?;
+        scene
+            .namespace
+            .api::<ServiceAccount>()
+            .delete("app", &DeleteParams::default())
+            .await?;
+        scene
+            .says("CredentialsIssued", "False", "ServiceAccountNotFound")
+            .await?;
+        ensure!(scene.data().await? == before, "valid credentials were lost");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn another_role_replaces_the_credentials_in_one_write() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let other = role(&format!("{}-other", scene.namespace.name()));
+        let trusted = [subject(scene.namespace.name(), "app")];
+        scene.installation.trust(&other, &trusted);
+        scene.change(json!({"role": {"arn": other}})).await?;
+        scene.ready().await?;
+        let session = scene.verify(&scene.data().await?)?;
+        ensure!(session.role_arn == other, "{}", session.role_arn);
+        Ok(())
+    })
+    .await
+}
