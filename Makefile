@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench lint static generate kubernetes node image
+.PHONY: help demo test bench scale lint static generate kubernetes node image
 
 help: ## Show the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -21,6 +21,13 @@ test: kubernetes node lint static ## Everything that CI runs
 
 bench: ## Measure; figures of one run may be compared, those of two machines may not
 	cargo bench --locked --no-default-features --bench credentials
+
+# What scale is given: SCALE='--bindings 10000 --namespaces 500 --steady 60 --due 1000 --due-namespaces 50' is design 9.
+SCALE ?=
+scale: kubernetes ## Measure the release build with many bindings on a real API server (SCALE='--bindings 10000 …')
+	cargo build --locked --release --bin rrsa
+	cargo build --locked --bins --examples --tests
+	target/debug/examples/scale $(SCALE)
 
 lint: ## Formatting, clippy, documentation, and the library without the operator
 	cargo fmt --all --check

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::ACCEPT;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+
 use super::reason::{Problem, Reason};
 
 /// Longest wait for one answer of the API server.
@@ -18,6 +23,31 @@ pub(super) async fn within<T>(
             format!("the API server did not answer within {TIMEOUT:?} when asked to {action}"),
         )
     })
+}
+
+/// The answer that is asked for after a write: what was written is known, and a Secret's content
+/// should not travel more often than it must.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
+#[derive(Deserialize)]
+struct MetadataOnly {
+    metadata: ObjectMeta,
+}
+
+/// Sends a request and has only the object's metadata in the answer.
+pub(super) async fn metadata_of(
+    client: &kube::Client,
+    action: &str,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<Result<ObjectMeta, kube::Error>, Problem> {
+    let mut request = match request {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(kube::Error::BuildRequest(error))),
+    };
+    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+    let answer = within(action, client.request::<MetadataOnly>(request)).await?;
+    Ok(answer.map(|answer| answer.metadata))
 }
 
 /// What an error of the API server means.

@@ -24,6 +24,7 @@ pub mod clock;
 pub mod content;
 pub mod delegation;
 pub mod election;
+mod events;
 pub mod exchange;
 pub mod exchanges;
 mod failing;

@@ -103,7 +103,14 @@ impl Context {
 
     pub(super) fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        change(memory.entry(uid.to_owned()).or_default());
+        let mut known = memory.get(uid).cloned().unwrap_or_default();
+        change(&mut known);
+        // Most bindings have nothing to be remembered for.
+        if known == Memory::default() {
+            memory.remove(uid);
+        } else {
+            memory.insert(uid.to_owned(), known);
+        }
     }
 
     /// Forgets bindings that are gone.
@@ -220,7 +227,7 @@ async fn look_and_report(
         let failing = memory.failing.as_ref();
         let reporter = &context.reporter;
         let reported = reporter
-            .report(binding, shown.as_ref(), &status, failing)
+            .report(binding, shown.as_ref(), &status, failing, now)
             .await;
         if !reported {
             return (Action::requeue(REPORT_AGAIN), outcome.waiting);

@@ -3,28 +3,26 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Api, Resource, ResourceExt};
+use kube::core::request::Request;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::api::{api_problem, within};
+use super::api::{api_problem, metadata_of};
+use super::events;
 use super::plan::Failing;
 use super::secrets::is_older;
-use super::status::announcement;
+use super::status::{announcement, unfold};
 use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus};
 use crate::contract::FIELD_MANAGER;
-
-/// The controller's name in events.
-pub const REPORTER: &str = "rrsa-controller";
 
 /// Reports to the API server.
 pub struct Reporter {
     client: kube::Client,
-    recorder: Recorder,
-    /// The last status written for each binding, with the version that the write made: a pass
-    /// that runs before the watch shows it must not write it again.
+    /// The last status written for each binding, with the version that the write made, until the
+    /// watch shows it: a look that comes before must not write it again.
     written: Mutex<HashMap<String, (String, AlibabaRoleBindingStatus)>>,
 }
 
@@ -38,10 +36,8 @@ impl Reporter {
     /// A reporter.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        let recorder = Recorder::new(client.clone(), REPORTER.into());
         Self {
             client,
-            recorder,
             written: Mutex::default(),
         }
     }
@@ -54,6 +50,7 @@ impl Reporter {
         shown: Option<&AlibabaRoleBindingStatus>,
         status: &AlibabaRoleBindingStatus,
         failing: Option<&Failing>,
+        now: DateTime<Utc>,
     ) -> bool {
         if shown == Some(status) {
             return true;
@@ -62,24 +59,7 @@ impl Reporter {
             return false;
         }
         if let Some(told) = announcement(shown, status, failing) {
-            let event = Event {
-                type_: if told.warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                },
-                reason: told.reason.to_owned(),
-                note: Some(told.note),
-                action: "Exchange".to_owned(),
-                secondary: None,
-            };
-            let reference = binding.object_ref(&());
-            let publish = self.recorder.publish(&event, &reference);
-            match within("create an event", publish).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!("{}", api_problem("create an event", &error).message),
-                Err(problem) => warn!("{}", problem.message),
-            }
+            events::announce(&self.client, binding, &told, now).await;
         }
         true
     }
@@ -87,12 +67,18 @@ impl Reporter {
     /// The newest status that is known: the watch's, or our own last write.
     #[must_use]
     pub fn shown(&self, binding: &AlibabaRoleBinding) -> Option<AlibabaRoleBindingStatus> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = binding.metadata.uid.as_deref()?;
-        let version = binding.resource_version().unwrap_or_default();
+        let version = binding.metadata.resource_version.as_deref();
         match written.get(uid) {
-            Some((ours, status)) if is_older(&version, ours) => Some(status.clone()),
-            _ => binding.status.clone(),
+            Some((ours, status)) if is_older(version.unwrap_or_default(), ours) => {
+                Some(status.clone())
+            }
+            Some(_) => {
+                written.remove(uid);
+                binding.status.clone().map(unfold)
+            }
+            None => binding.status.clone().map(unfold),
         }
     }
 
@@ -100,7 +86,6 @@ impl Reporter {
     async fn write(&self, binding: &AlibabaRoleBinding, status: &AlibabaRoleBindingStatus) -> bool {
         let (name, uid) = (binding.name_any(), binding.uid().unwrap_or_default());
         let namespace = binding.namespace().unwrap_or_default();
-        let api = Api::<AlibabaRoleBinding>::namespaced(self.client.clone(), &namespace);
         let patch = json!({
             "apiVersion": AlibabaRoleBinding::api_version(&()),
             "kind": AlibabaRoleBinding::kind(&()),
@@ -108,16 +93,17 @@ impl Reporter {
             "metadata": {"name": name, "uid": uid},
             "status": status,
         });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let request = Request::new(AlibabaRoleBinding::url_path(&(), Some(&namespace)))
+            .patch_subresource(
+                "status",
+                &name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(&patch),
+            );
         let action = format!("write the status of AlibabaRoleBinding {namespace}/{name}");
-        match within(
-            &action,
-            api.patch_status(&name, &parameters, &Patch::Apply(&patch)),
-        )
-        .await
-        {
+        match metadata_of(&self.client, &action, request).await {
             Ok(Ok(answer)) => {
-                let version = answer.resource_version().unwrap_or_default();
+                let version = answer.resource_version.unwrap_or_default();
                 let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
                 written.insert(uid, (version, status.clone()));
                 true

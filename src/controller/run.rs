@@ -30,6 +30,7 @@ use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
 use super::secrets::SecretIndex;
 use super::service_accounts::ServiceAccountIndex;
+use super::status::fold;
 use super::watches;
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -140,7 +141,7 @@ pub(super) async fn work(
 
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
-        .modify(|binding| binding.metadata.managed_fields = None)
+        .modify(strip)
         .reflect(writer)
         .applied_objects();
     let waiting = context.clone();
@@ -208,6 +209,12 @@ async fn probe(api: &Api<AlibabaRoleBinding>) -> anyhow::Result<()> {
         .context("the API server did not answer when asked for AlibabaRoleBindings")?
         .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
     Ok(())
+}
+
+/// Takes off what nobody needs of ten thousand bindings in memory.
+fn strip(binding: &mut AlibabaRoleBinding) {
+    binding.metadata.managed_fields = None;
+    binding.status = binding.status.take().map(fold);
 }
 
 fn http_client(ca_file: Option<&PathBuf>, files: &dyn Files) -> anyhow::Result<HttpClient> {

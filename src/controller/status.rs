@@ -23,6 +23,60 @@ pub mod condition {
     pub const SECRET_SYNCED: &str = "SecretSynced";
 }
 
+/// A status for keeping in memory. The conditions of a binding with which all is well are most of
+/// its status, and follow from the rest: of them only the first is kept, without its message.
+pub(super) fn fold(mut status: AlibabaRoleBindingStatus) -> AlibabaRoleBindingStatus {
+    let Some(first) = status.conditions.first() else {
+        return status;
+    };
+    let all_is_well = all_is_well(first, &status);
+    if all_is_well.as_ref() == Some(&status.conditions) {
+        status.conditions.truncate(1);
+        status.conditions[0].message = String::new();
+        status.conditions.shrink_to_fit();
+    }
+    status
+}
+
+/// The status that was folded.
+pub(super) fn unfold(mut status: AlibabaRoleBindingStatus) -> AlibabaRoleBindingStatus {
+    if let [only] = status.conditions.as_slice()
+        && only.message.is_empty()
+        && let Some(conditions) = all_is_well(only, &status)
+    {
+        status.conditions = conditions;
+    }
+    status
+}
+
+/// The conditions of a binding with which all has been well since the first of them says so.
+fn all_is_well(first: &Condition, status: &AlibabaRoleBindingStatus) -> Option<Vec<Condition>> {
+    let (role, until) = (status.role_arn.as_ref()?, status.expiration.as_ref()?);
+    Some(
+        [
+            (condition::READY, fresh(role, until)),
+            (condition::CREDENTIALS_ISSUED, ISSUED.to_owned()),
+            (condition::SECRET_SYNCED, SYNCED.to_owned()),
+        ]
+        .map(|(kind, message)| Condition {
+            type_: kind.to_owned(),
+            status: "True".to_owned(),
+            reason: Reason::CredentialsFresh.as_str().to_owned(),
+            message,
+            last_transition_time: first.last_transition_time.clone(),
+            observed_generation: first.observed_generation,
+        })
+        .into(),
+    )
+}
+
+const ISSUED: &str = "the last exchange succeeded";
+const SYNCED: &str = "the Secret holds what was issued last";
+
+fn fresh(role: &str, until: &str) -> String {
+    format!("credentials of {role} until {until}")
+}
+
 /// What a status is made from.
 #[derive(Debug)]
 pub struct View<'a> {
@@ -154,11 +208,7 @@ fn ready(view: &View<'_>) -> Said {
                 .wanted
                 .map(|wanted| wanted.role_arn.as_str())
                 .unwrap_or_default();
-            (
-                "True",
-                Reason::CredentialsFresh,
-                format!("credentials of {role} until {until}"),
-            )
+            ("True", Reason::CredentialsFresh, fresh(role, &until))
         }
         None if view.current => (
             "False",
@@ -191,22 +241,14 @@ fn issued(view: &View<'_>) -> Option<Said> {
     match view.failing {
         Some(failing) if is_about_secret(failing.problem.reason) => None,
         Some(failing) => Some(("False", failing.problem.reason, told(&failing.problem))),
-        None if view.current => Some((
-            "True",
-            Reason::CredentialsFresh,
-            "the last exchange succeeded".to_owned(),
-        )),
+        None if view.current => Some(("True", Reason::CredentialsFresh, ISSUED.to_owned())),
         None => None,
     }
 }
 
 fn synced(view: &View<'_>) -> Said {
     match view.failing {
-        _ if view.current => (
-            "True",
-            Reason::CredentialsFresh,
-            "the Secret holds what was issued last".to_owned(),
-        ),
+        _ if view.current => ("True", Reason::CredentialsFresh, SYNCED.to_owned()),
         Some(failing) if is_about_secret(failing.problem.reason) => {
             ("False", failing.problem.reason, told(&failing.problem))
         }
@@ -416,6 +458,27 @@ mod tests {
             ready_of(&composed(40, None, false, Some(&refused))),
             ("False", "NotTrusted")
         );
+    }
+
+    #[test]
+    fn a_status_is_kept_small_and_comes_back_whole() {
+        let fresh = composed(1, None, true, None);
+        let folded = fold(fresh.clone());
+        assert_eq!(folded.conditions.len(), 1);
+        assert_eq!(unfold(folded), fresh);
+        // Whatever is not just well is kept as it is.
+        let refused = failing(Reason::NotTrusted);
+        let mut edited = fresh.clone();
+        edited.conditions[2].message.push('x');
+        for status in [
+            composed(40, Some(&fresh), true, Some(&refused)),
+            composed(1, None, false, None),
+            edited,
+            AlibabaRoleBindingStatus::default(),
+        ] {
+            assert_eq!(fold(status.clone()), status);
+            assert_eq!(unfold(status.clone()), status);
+        }
     }
 
     #[test]

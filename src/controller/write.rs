@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
+use kube::core::request::Request;
 use kube::{Api, Resource as _};
 
-use super::api::{api_problem, within};
+use super::api::{api_problem, metadata_of, within};
 use super::content::{self, Content};
 use super::reason::{Problem, Reason};
 use super::secrets::SecretFacts;
@@ -93,25 +94,26 @@ impl Writer {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             dry_run: false,
         };
-        let written = match mode {
-            Mode::Create => within(&action, self.api.create(&post, &secret)).await,
+        let url = Request::new(Secret::url_path(&(), Some(&refresh.wanted.namespace)));
+        let body = |secret: &Secret| {
+            serde_json::to_vec(secret).map_err(kube::core::request::Error::SerializeBody)
+        };
+        let request = match mode {
+            Mode::Create => body(&secret).and_then(|body| url.create(&post, body)),
             Mode::Renew(facts) => {
                 require(&mut secret, facts);
                 let apply = PatchParams::apply(FIELD_MANAGER).force();
-                within(
-                    &action,
-                    self.api.patch(name, &apply, &Patch::Apply(&secret)),
-                )
-                .await
+                url.patch(name, &apply, &Patch::Apply(&secret))
             }
             Mode::Replace(facts) => {
                 require(&mut secret, facts);
                 self.keep_foreign_metadata(&mut secret, name).await?;
-                within(&action, self.api.replace(name, &post, &secret)).await
+                body(&secret).and_then(|body| url.replace(name, &post, body))
             }
         };
+        let written = metadata_of(&self.api.clone().into_client(), &action, request).await;
         match written.map_err(WriteError::Problem)? {
-            Ok(secret) => SecretFacts::of(&secret.metadata).ok_or_else(|| {
+            Ok(meta) => SecretFacts::of(&meta).ok_or_else(|| {
                 WriteError::Problem(Problem::new(
                     Reason::ApiServerUnavailable,
                     format!("the API server answered without identity when asked to {action}"),
