@@ -11,6 +11,7 @@ mod support;
 
 mod binding;
 mod bindings;
+mod clock;
 mod failures;
 mod fixture;
 mod operator;

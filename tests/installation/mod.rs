@@ -314,7 +314,8 @@ impl Installation {
         Ok(())
     }
 
-    fn configuration(&self) -> PathBuf {
+    /// The configuration file of controller and webhook.
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.join("config.yaml")
     }
 
