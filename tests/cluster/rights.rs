@@ -24,7 +24,7 @@ const WEBHOOK: &str = "rrsa-webhook";
 const OF_CONTROLLER: &[&str] = &[
     "alibabarolebindings.rrsa.io: list watch",
     "alibabarolebindings/status.rrsa.io: patch",
-    "events.events.k8s.io: create patch",
+    "events.events.k8s.io: create",
     "secrets: create delete get list patch update watch",
     "serviceaccounts/token: create",
     "serviceaccounts: get list watch",
@@ -227,7 +227,6 @@ async fn exercise(scene: &Scene<'_>) -> Result<()> {
         })
         .await?;
     }
-    // The second event of a kind is a patch of the first.
     let ask = json!({"metadata": {"annotations": {"rrsa.io/refresh-requested-at": "now"}}});
     bindings
         .patch("renewed", &plain, &Patch::Merge(ask))
