@@ -98,7 +98,8 @@ pub async fn run(
     }
 
     // Further families of the webhook are registered here.
-    let registry = telemetry::metrics::registry();
+    let mut registry = telemetry::metrics::registry();
+    let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
@@ -111,7 +112,7 @@ pub async fn run(
     let keeper = Arc::new(Keeper::new(secret, server_names, Arc::clone(&clock)));
     let registration = Registration::new(client, &webhook_configuration_name, Arc::clone(&keeper));
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
-    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, Metrics::default());
+    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, metrics);
     let tls = tls::server_config(keeper.slot()).context("TLS cannot be set up")?;
 
     let (stop, stop_admin) = (Stop::default(), Stop::default());

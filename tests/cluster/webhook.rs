@@ -8,6 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use rrsa::api::v1alpha1::AlibabaRoleBinding;
 use serde_json::{Value, json};
 
 use crate::bindings::SOON;
@@ -70,13 +71,46 @@ impl Pods<'_> {
         Ok(serde_json::to_value(made)?)
     }
 
-    /// Whether the webhook decided about a pod of this namespace, by its own log.
-    fn was_asked(&self) -> Result<bool> {
+    /// What the webhook decided about pods of this namespace, by its own log.
+    fn decisions(&self) -> Result<Vec<String>> {
         let log = std::fs::read_to_string(self.installation.webhook_log()?)?;
         let marker = format!("namespace=\"{}\"", self.namespace.name());
         Ok(log
             .lines()
-            .any(|line| line.contains("reviewed") && line.contains(&marker)))
+            .filter(|line| line.contains("reviewed") && line.contains(&marker))
+            .map(ToOwned::to_owned)
+            .collect())
+    }
+
+    /// Whether the webhook decided about a pod of this namespace.
+    fn was_asked(&self) -> Result<bool> {
+        Ok(!self.decisions()?.is_empty())
+    }
+
+    async fn bind(&self, name: &str, spec: Value) -> Result<()> {
+        let binding = serde_json::from_value(json!({
+            "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
+            "metadata": {"name": name}, "spec": spec,
+        }))?;
+        let bindings = self.namespace.api::<AlibabaRoleBinding>();
+        bindings.create(&PostParams::default(), &binding).await?;
+        Ok(())
+    }
+
+    /// The warnings that kubectl prints when it creates the pod.
+    async fn warnings(&self, pod: &Value) -> Result<String> {
+        let cluster = Cluster::shared().await?;
+        let arguments = [
+            "-n",
+            self.namespace.name(),
+            "create",
+            "--dry-run=server",
+            "--filename=-",
+        ];
+        let kubeconfig = cluster.admin_kubeconfig();
+        let text = pod.to_string();
+        let output = cluster.kubectl_with(kubeconfig, &arguments, &text);
+        Ok(output.await?.stderr)
     }
 }
 
@@ -304,17 +338,7 @@ async fn the_life_of_the_token_can_be_chosen_and_nonsense_is_warned_about() -> R
             seconds(&pods.create(chosen.clone(), true).await?),
             Some(json!(3600))
         );
-        let cluster = Cluster::shared().await?;
-        let text = chosen.to_string();
-        let arguments = [
-            "-n",
-            pods.namespace.name(),
-            "create",
-            "--dry-run=server",
-            "--filename=-",
-        ];
-        let output = cluster.kubectl_with(cluster.admin_kubeconfig(), &arguments, &text);
-        let warnings = output.await?.stderr;
+        let warnings = pods.warnings(&chosen).await?;
         for part in ["Warning:", TOKEN_EXPIRATION, "1h", "3600"] {
             assert!(warnings.contains(part), "{part} is not in {warnings}");
         }
@@ -368,6 +392,168 @@ async fn the_pods_own_variables_stay_unless_overridden() -> Result<()> {
             Ok(())
         },
     )
+    .await
+}
+
+/// A pod that asks in all three ways is sent by one entry only. A further pass after other
+/// admission would find nothing to do.
+#[tokio::test]
+async fn a_pod_that_asks_in_every_way_is_injected_once() -> Result<()> {
+    let labels = [(INJECTION, "on")];
+    Pods::with(&labels, json!({ROLE_NAME: "app"}), async |pods| {
+        let mut every = pod("every-way");
+        every["metadata"]["labels"] = json!({INJECTION: "on"});
+        every["metadata"]["annotations"] = json!({"rrsa.io/role-arn": own_role("of-the-pod")});
+        let made = pods.create(every, false).await?;
+        assert_eq!(env_of(&made), &golden_env(&own_role("of-the-pod")));
+        wait::until("the webhook's log", SOON, async || {
+            Ok(pods.was_asked()?.then_some(()))
+        })
+        .await?;
+        let injected = |line: &&String| line.contains("decision=\"Injected\"");
+        let decisions = pods.decisions()?;
+        assert_eq!(
+            decisions.iter().filter(injected).count(),
+            1,
+            "{decisions:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Pods that are opted in by nothing, without and with annotations and labels, pass the conditions
+/// of all entries without a call and without a complaint.
+#[tokio::test]
+async fn conditions_let_every_other_pod_pass() -> Result<()> {
+    Pods::with(&[], json!({ROLE_NAME: "app"}), async |pods| {
+        let metadata = [
+            json!({"name": "a"}),
+            json!({"name": "b", "annotations": {"note": "x"}}),
+            json!({"name": "c", "labels": {INJECTION: "On"}}),
+            json!({"name": "d", "labels": {INJECTION: "on"}, "annotations": {"rrsa.io/inject": "off"}}),
+            json!({"name": "e", "annotations": {"rrsa.io/role-arn": "x", "rrsa.io/inject": "off"}}),
+        ];
+        for metadata in metadata {
+            let mut other = pod("other");
+            other["metadata"] = metadata;
+            let made = pods.create(other, true).await?;
+            assert!(env_of(&made).is_null(), "{made}");
+        }
+        ensure!(!pods.was_asked()?, "{:?}", pods.decisions()?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_binding_gives_its_role_to_a_pod_created_at_the_same_moment() -> Result<()> {
+    Pods::with(&[(INJECTION, "on")], json!({}), async |pods| {
+        let arn = "acs:ram::9876543210987654:role/team/of-the-binding";
+        let spec = json!({"role": {"arn": arn}, "serviceAccountName": "app", "injectPods": true});
+        pods.bind("app", spec).await?;
+        let made = pods.create(pod("at-once"), true).await?;
+        assert_eq!(env_of(&made), &golden_env(arn));
+
+        // A second one is told about, and the older one counts.
+        let spec =
+            json!({"role": {"name": "second"}, "serviceAccountName": "app", "injectPods": true});
+        pods.bind("second", spec).await?;
+        wait::until("the warning", SOON, async || {
+            let warnings = pods.warnings(&pod("told")).await?;
+            Ok(warnings.contains("[SeveralBindings]").then_some(()))
+        })
+        .await?;
+        let made = pods.create(pod("still"), true).await?;
+        assert_eq!(env_of(&made), &golden_env(arn));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn mode_secret_mounts_the_secret_of_the_binding() -> Result<()> {
+    Pods::with(&[(INJECTION, "on")], json!({}), async |pods| {
+        let mut asking = pod("asking");
+        asking["metadata"]["annotations"] = json!({"rrsa.io/mode": "secret"});
+        let warnings = pods.warnings(&asking).await?;
+        ensure!(warnings.contains("[BindingMissing]"), "{warnings}");
+
+        let spec = json!({"role": {"name": "app"}, "serviceAccountName": "app",
+            "secret": {"name": "chosen"}});
+        pods.bind("app", spec).await?;
+        // That there was none is remembered for a second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let made = pods.create(asking, true).await?;
+        let files = "/var/run/secrets/rrsa.io/credentials";
+        assert_eq!(
+            env_of(&made),
+            &json!([
+                {"name": "ALIBABA_CLOUD_CREDENTIALS_FILE", "value": format!("{files}/credentials.ini")},
+                {"name": "ALIBABA_CLOUD_CONFIG_FILE", "value": format!("{files}/config.json")},
+                {"name": "ALIBABA_CLOUD_ECS_METADATA_DISABLED", "value": "true"},
+            ])
+        );
+        let volumes = made["spec"]["volumes"].as_array().context("no volumes")?;
+        let expected = json!({"name": "rrsa-credentials",
+            "secret": {"secretName": "chosen", "defaultMode": 420}});
+        ensure!(volumes.contains(&expected), "{volumes:?}");
+        // It takes the keys of that Secret as variables as well.
+        let mut both = pod("both");
+        both["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "chosen"}}]);
+        let warnings = pods.warnings(&both).await?;
+        ensure!(warnings.contains("[StaticKeys]"), "{warnings}");
+        Ok(())
+    })
+    .await
+}
+
+/// The API server applies the patch to the subresource: variables and mount, for the new container
+/// alone.
+#[tokio::test]
+async fn a_debug_container_gets_what_the_pod_has() -> Result<()> {
+    let labels = [(INJECTION, "on")];
+    Pods::with(&labels, json!({ROLE_NAME: "app"}), async |pods| {
+        let made = pods.create(pod("debugged"), false).await?;
+        let api = pods.namespace.api::<k8s_openapi::api::core::v1::Pod>();
+        let debug = async |name: &str, debugger: &str| -> Result<Value> {
+            let container = json!({"name": debugger, "image": "registry.example.com/debug:1"});
+            let patch = json!({"spec": {"ephemeralContainers": [container]}});
+            let debugged = api
+                .patch_ephemeral_containers(name, &PatchParams::default(), &Patch::Strategic(patch))
+                .await?;
+            Ok(serde_json::to_value(debugged)?)
+        };
+        let debugged = debug("debugged", "first").await?;
+        let first = debugged["spec"]["ephemeralContainers"][0].clone();
+        assert_eq!(first["env"], golden_env(&own_role("app")));
+        assert_eq!(first["volumeMounts"], json!([golden_mount()]));
+        assert_eq!(debugged["spec"]["containers"], made["spec"]["containers"]);
+        assert_eq!(debugged["spec"]["volumes"], made["spec"]["volumes"]);
+        let debugged = debug("debugged", "second").await?;
+        // A strategic merge puts the new one wherever it likes.
+        let list = debugged["spec"]["ephemeralContainers"]
+            .as_array()
+            .context("a list")?;
+        ensure!(list.len() == 2 && list.contains(&first), "{list:?}");
+        let second = list
+            .iter()
+            .find(|one| one["name"] == "second")
+            .context("the second")?;
+        assert_eq!(second["env"], first["env"]);
+
+        // A pod that was never injected has no volume for it.
+        let mut out = pod("out");
+        out["metadata"]["annotations"] = json!({"rrsa.io/inject": "off"});
+        pods.create(out, false).await?;
+        let debugged = debug("out", "first").await?;
+        assert!(
+            debugged["spec"]["ephemeralContainers"][0]
+                .get("env")
+                .is_none()
+        );
+        Ok(())
+    })
     .await
 }
 

@@ -150,6 +150,13 @@ impl Webhook {
     }
 }
 
+impl Webhook {
+    async fn metrics(&self) -> String {
+        let answer = reqwest::get(format!("http://{}/metrics", self.admin)).await;
+        answer.unwrap().text().await.unwrap()
+    }
+}
+
 trait Bundle {
     fn is_some_and_long(&self) -> bool;
 }
@@ -416,4 +423,51 @@ async fn a_flood_for_what_is_missing_costs_one_question_of_each_kind() {
         asked <= 6,
         "{asked} questions for one missing ServiceAccount"
     );
+}
+
+#[tokio::test]
+async fn reviews_are_counted_by_decision_and_no_name_becomes_a_label() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    webhook.add_account();
+    let client = webhook.api_server();
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
+    let url = format!("https://{}/mutate", webhook.address);
+    let refused = client.post(&url).json(&json!({})).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 400);
+    let page = webhook.metrics().await;
+    for line in [
+        r#"rrsa_webhook_reviews_total{decision="Injected",dry_run="false"} 1"#,
+        r#"rrsa_webhook_failures_total{status="400"} 1"#,
+        "rrsa_webhook_review_duration_seconds_count 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    let ours = page.lines().filter(|line| line.starts_with("rrsa_webhook"));
+    assert!(ours.clone().count() > 3);
+    for line in ours {
+        assert!(
+            !line.contains("team-a") && !line.contains("role/"),
+            "{line}"
+        );
+    }
+}
+
+/// A question that is not answered is given up before the API server gives up on us, so that the
+/// pod's author reads why.
+#[tokio::test]
+async fn a_slow_api_server_is_given_up_on_and_named() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    let client = webhook.api_server();
+    *webhook.api.delay.lock().unwrap() = Duration::from_mins(10);
+    let answer = webhook.post_pod(&client, "app").await;
+    assert_eq!(answer.status().as_u16(), 500);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("ServiceAccount app cannot be read"), "{text}");
+    assert!(text.contains("no answer within 2s"), "{text}");
+    // Nothing of it is remembered.
+    *webhook.api.delay.lock().unwrap() = Duration::ZERO;
+    webhook.add_account();
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
 }
