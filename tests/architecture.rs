@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "api",
             "contract",
             "credentials",
+            "imds",
             "secret",
             "serving",
             "sts",

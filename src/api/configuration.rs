@@ -17,6 +17,9 @@
 //! delegation:                   # who may use those tokens, and for which roles
 //!   - namespaces: ["team-*"]
 //!     roles: ["acs:ram::1234567890123456:role/shared-*"]
+//! ecsFallback:                  # where a binding may fall back to the node's RAM role
+//!   - namespaces: ["legacy-*"]
+//!     roles: ["acs:ram::1234567890123456:role/legacy-*"]
 //! webhook:
 //!   autoInjectStsEnvVars: true
 //!   disableMetadata: false      # true: mode oidc sets ALIBABA_CLOUD_ECS_METADATA_DISABLED
@@ -62,6 +65,9 @@ pub struct Configuration {
     /// Which namespaces may use those tokens for which roles. Empty: nobody.
     #[serde(default)]
     pub delegation: Vec<Delegation>,
+    /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
+    #[serde(default)]
+    pub ecs_fallback: Vec<EcsFallback>,
     /// What the webhook injects.
     #[serde(default)]
     pub webhook: Webhook,
@@ -132,6 +138,23 @@ pub struct Delegation {
     /// External id that an `AssumeRole` of this entry carries.
     #[serde(default)]
     pub external_id: Option<String>,
+}
+
+/// One permission to fall back to the RAM role of the operator's node, where the cluster's tokens
+/// cannot be exchanged at all.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EcsFallback {
+    /// Globs over namespaces; `*` matches anything but `/` and `:`.
+    pub namespaces: Vec<String>,
+    /// Globs over role ARNs; one entry must allow every role of a binding.
+    pub roles: Vec<String>,
+    /// External id with which the node's role assumes the binding's role.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// Whether a binding that asks for the node's own role gets the node's own credentials.
+    #[serde(default)]
+    pub node_role: bool,
 }
 
 /// What the webhook injects.
@@ -263,6 +286,16 @@ impl Configuration {
                 "an entry without namespaces or roles allows nothing; remove or complete it".into(),
             );
         }
+        if self
+            .ecs_fallback
+            .iter()
+            .any(|entry| entry.namespaces.is_empty() || entry.roles.is_empty())
+        {
+            return refuse(
+                "ecsFallback",
+                "an entry without namespaces or roles allows nothing; remove or complete it".into(),
+            );
+        }
         self.webhook.check()
     }
 
@@ -387,13 +420,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_delegation_entry_is_refused() {
-        let text = format!("{MINIMAL}delegation: [{{namespaces: [a], roles: []}}]\n");
-        assert!(
-            Configuration::parse(&text)
-                .unwrap_err()
-                .to_string()
-                .contains("delegation")
-        );
+    fn an_empty_entry_of_a_permission_is_refused() {
+        for field in ["delegation", "ecsFallback"] {
+            let text = format!("{MINIMAL}{field}: [{{namespaces: [a], roles: []}}]\n");
+            let error = Configuration::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
     }
 }

@@ -43,6 +43,16 @@ pub(super) struct Args {
     ready_file: Option<PathBuf>,
     #[command(flatten)]
     election: ElectionArgs,
+    /// Where the ECS metadata service is, for operators who serve it elsewhere, and for tests. Whoever
+    /// answers there decides whose credentials the fallback uses.
+    #[arg(
+        long,
+        env = "RRSA_METADATA_ADDRESS",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        hide_default_value = true
+    )]
+    metadata_address: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -172,6 +182,7 @@ impl Args {
             admin_listen,
             ready_file,
             election,
+            metadata_address,
             log,
         } = self;
         log.start()?;
@@ -187,6 +198,7 @@ impl Args {
                 admin_listener: bind(admin_listen)?,
                 ready_file,
                 election,
+                metadata: metadata_address,
             };
             // Boxed: the future of a whole controller is too large for the frame of its caller.
             Box::pin(controller::run(options, shutdown_signal()?)).await

@@ -66,6 +66,9 @@ pub mod secret {
     pub const INPUTS_HASH: &str = "rrsa.io/inputs-hash";
     /// SHA-256 of the keys and values as written, by which a foreign edit is confirmed.
     pub const DATA_HASH: &str = "rrsa.io/data-hash";
+    /// Why the node's role stood in for a token: the reason of the exchange that failed. Absent where
+    /// the credentials came by OIDC.
+    pub const FALLBACK: &str = "rrsa.io/fallback-because";
     /// The value of [`super::REFRESH_REQUESTED_AT`] that this refresh answered.
     pub const REFRESH_ANSWERED: &str = "rrsa.io/refresh-answered";
 }

@@ -101,7 +101,9 @@ fn credentials_json(keys: &Keys) -> SecretText {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::v1alpha1::DeletionPolicy;
     use crate::contract::env;
+    use crate::controller::fallback::Fallback;
     use crate::controller::wanted::TokenFrom;
     use std::time::Duration;
 
@@ -114,6 +116,10 @@ pub(super) mod tests {
             endpoint: "sts.aliyuncs.com".parse().unwrap(),
             region: "cn-hangzhou".to_owned(),
             session_name: "team-a.app".to_owned(),
+            default_session_name: "team-a.app".to_owned(),
+            chain: Vec::new(),
+            fallback: Fallback::NotAsked,
+            usual: true,
             duration: Duration::from_hours(1),
             policy: None,
             secret_name: "app-credentials".to_owned(),
@@ -121,6 +127,7 @@ pub(super) mod tests {
             template: BTreeMap::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            deletion_policy: DeletionPolicy::Delete,
         }
     }
 

@@ -11,13 +11,23 @@ pub fn permission<'a>(
     namespace: &str,
     chain: &[&RoleArn],
 ) -> Option<&'a Delegation> {
-    entries.iter().find(|entry| {
-        entry.namespaces.iter().any(|glob| matches(glob, namespace))
-            && !chain.is_empty()
-            && chain
-                .iter()
-                .all(|role| entry.roles.iter().any(|glob| matches(glob, role.as_str())))
-    })
+    entries
+        .iter()
+        .find(|entry| allows(&entry.namespaces, &entry.roles, namespace, chain))
+}
+
+/// Whether one entry's globs cover the namespace and every role of the chain.
+pub(super) fn allows(
+    namespaces: &[String],
+    roles: &[String],
+    namespace: &str,
+    chain: &[&RoleArn],
+) -> bool {
+    namespaces.iter().any(|glob| matches(glob, namespace))
+        && !chain.is_empty()
+        && chain
+            .iter()
+            .all(|role| roles.iter().any(|glob| matches(glob, role.as_str())))
 }
 
 #[cfg(test)]

@@ -1,26 +1,31 @@
-//! Gets a token and swaps it for credentials. Every failure becomes a [`Problem`] that names the
-//! cause and the remedy.
+//! Gets a token, swaps it for credentials and follows the chain; where OIDC cannot work and the
+//! administrator allows it, the node's role stands in for the token. Every failure becomes a
+//! [`Problem`] that names the step, the cause and the remedy.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
-use serde::Deserialize;
-use serde_json::json;
+use tracing::warn;
 
 use super::api::{api_problem, within};
+use super::chain::{self, Step};
+use super::fallback::{Fallback, Grant, Oidc, Verdict, verdict};
 use super::gate::{StsGate, Turn};
 use super::reason::{Problem, Reason};
+use super::trust::Asker;
 use super::wanted::{TokenFrom, Wanted};
 use crate::api::configuration::Configuration;
 use crate::contract::AUDIENCE;
+use crate::contract::arn::RoleArn;
+use crate::imds;
 use crate::secret::SecretText;
-use crate::sts::{self, AssumeRoleWithOidc, Issued};
-use crate::world::Files;
+use crate::sts::{
+    self, AssumeRole, AssumeRoleWithOidc, Caller, Issued, Nonce, TemporaryCredentials,
+};
+use crate::world::{Clock, Files, Random};
 
 /// Life of a token that is used once and thrown away; the shortest that Kubernetes gives.
 const TOKEN_LIFE: Duration = Duration::from_mins(10);
@@ -38,6 +43,14 @@ pub struct Exchanger {
     pub configuration: Arc<Configuration>,
     /// Lets the calls to STS through.
     pub gate: StsGate,
+    /// The role of the operator's node, for the fallback.
+    pub node: imds::Client,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Nonces of signed requests.
+    pub random: Arc<dyn Random>,
+    /// What is known about OIDC in this cluster.
+    pub oidc: Arc<Mutex<Oidc>>,
 }
 
 impl std::fmt::Debug for Exchanger {
@@ -48,18 +61,164 @@ impl std::fmt::Debug for Exchanger {
     }
 }
 
+/// What an exchange came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obtained {
+    /// The credentials of the last role.
+    pub issued: Issued,
+    /// Why the node's role stood in for the token, if it did.
+    pub fallback: Option<Reason>,
+}
+
+/// A session that assumes the next role.
+struct Session {
+    role_arn: RoleArn,
+    credentials: TemporaryCredentials,
+    /// Where its credentials came from, as the SDKs name it.
+    provider_name: &'static str,
+}
+
+impl Session {
+    fn request(&self, step: &Step, session_name: &str) -> AssumeRole {
+        AssumeRole {
+            caller: Caller {
+                access_key_id: self.credentials.access_key_id.clone(),
+                access_key_secret: self.credentials.access_key_secret.clone(),
+                security_token: Some(self.credentials.security_token.clone()),
+                provider_name: self.provider_name.to_owned(),
+            },
+            role_arn: step.role_arn.clone(),
+            session_name: session_name.to_owned(),
+            duration: step.duration,
+            policy: step.policy.clone(),
+            external_id: step.external_id.as_ref().map(|id| id.text().clone()),
+        }
+    }
+
+    fn asker<'a>(&'a self, step: &'a Step) -> Asker<'a> {
+        Asker::Role {
+            arn: &self.role_arn,
+            external_id: step.external_id.as_ref(),
+        }
+    }
+}
+
+/// The name of a session: that of one which the node's identity opens is never the author's choice.
+fn session_name(wanted: &Wanted, by_node: bool) -> &str {
+    if by_node {
+        &wanted.default_session_name
+    } else {
+        &wanted.session_name
+    }
+}
+
+fn in_field(field: &str, problem: Problem) -> Problem {
+    Problem {
+        message: format!("{field}: {}", problem.message),
+        ..problem
+    }
+}
+
 impl Exchanger {
-    /// One exchange: a token is fetched anew and used once. Every call to STS is made through
-    /// `turn`.
+    /// What is known about OIDC in this cluster.
+    pub(super) fn oidc(&self) -> MutexGuard<'_, Oidc> {
+        // Every change of it is complete in itself.
+        self.oidc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One exchange: a token is fetched anew and used once, then each role of the chain is assumed
+    /// with the session before. Every call to STS is made through `turn`. `insist`: a token is sent
+    /// also where that was found to be in vain a moment ago.
     ///
     /// # Errors
     /// The problem as the status will show it.
-    pub async fn exchange(&self, wanted: &Wanted, turn: &mut Turn) -> Result<Issued, Problem> {
-        let token = match &wanted.token {
-            TokenFrom::ServiceAccount(name) => {
-                self.service_account_token(&wanted.namespace, name).await?
+    pub async fn exchange(
+        &self,
+        wanted: &Wanted,
+        turn: &mut Turn,
+        insist: bool,
+    ) -> Result<Obtained, Problem> {
+        let (mut issued, fallback) = match self.first(wanted, turn, insist).await {
+            Ok(issued) => (issued, None),
+            Err((problem, grant)) => {
+                let Some(grant) = grant else {
+                    return Err(problem);
+                };
+                warn!(
+                    reason = problem.reason.as_str(),
+                    "OIDC cannot work: the node's role stands in"
+                );
+                let issued = self.by_node(wanted, &grant, turn).await;
+                let issued = issued.map_err(|failed| Problem {
+                    message: format!(
+                        "{} The fallback failed, too: {}",
+                        super::status::sentence(&problem.message),
+                        failed.message
+                    ),
+                    ..failed
+                })?;
+                (issued, Some(problem.reason))
             }
-            TokenFrom::File(name) => self.file_token(name)?,
+        };
+        let name = session_name(wanted, fallback.is_some());
+        let mut role_arn = wanted.role_arn.clone();
+        for (number, step) in wanted.chain.iter().enumerate() {
+            let session = Session {
+                role_arn,
+                credentials: issued.credentials,
+                provider_name: "ram_role_arn",
+            };
+            let field = format!("spec.assume[{number}]");
+            let request = session.request(step, name);
+            let asker = session.asker(step);
+            let assumed = self.assume(wanted, &request, &asker, turn).await;
+            issued = assumed.map_err(|problem| in_field(&field, problem))?;
+            role_arn = step.role_arn.clone();
+        }
+        Ok(Obtained { issued, fallback })
+    }
+
+    /// The first session, by the token. The grant, if there is one, says that the node's role may
+    /// stand in for it.
+    async fn first(
+        &self,
+        wanted: &Wanted,
+        turn: &mut Turn,
+        insist: bool,
+    ) -> Result<Issued, (Problem, Option<Grant>)> {
+        let may_fall_back = matches!(wanted.fallback, Fallback::Allowed(_));
+        let known = if may_fall_back && !insist {
+            self.oidc().known_broken(self.clock.now()).cloned()
+        } else {
+            None
+        };
+        let (problem, broken) = match known {
+            Some(problem) => (problem, true),
+            None => match self.by_token(wanted, turn).await {
+                Ok(issued) => return Ok(issued),
+                Err(told) => told,
+            },
+        };
+        Err(match verdict(&wanted.fallback, &problem, broken) {
+            Verdict::Stands => (problem, None),
+            Verdict::Refused(refused) => (refused, None),
+            Verdict::FallBack(grant) => (problem, Some(grant)),
+        })
+    }
+
+    /// Swaps a new token. A failure comes with whether it means that OIDC cannot work in this cluster.
+    pub(super) async fn by_token(
+        &self,
+        wanted: &Wanted,
+        turn: &mut Turn,
+    ) -> Result<Issued, (Problem, bool)> {
+        let unrelated = |problem| (problem, false);
+        let token = match &wanted.token {
+            TokenFrom::ServiceAccount(name) => self
+                .service_account_token(&wanted.namespace, name)
+                .await
+                .map_err(unrelated)?,
+            TokenFrom::File(name) => self.file_token(name).map_err(unrelated)?,
         };
         let request = AssumeRoleWithOidc {
             provider_arn: wanted.provider_arn.clone(),
@@ -69,9 +228,96 @@ impl Exchanger {
             duration: wanted.duration,
             policy: wanted.policy.clone(),
         };
-        turn.assume_role_with_oidc(&wanted.endpoint, &request)
+        let outcome = turn
+            .assume_role_with_oidc(&wanted.endpoint, &request)
             .await
-            .map_err(|error| explain(&error, &request))
+            .map_err(|error| {
+                let asker = Asker::Token {
+                    provider: &request.provider_arn,
+                    token: &request.token,
+                };
+                explain(&error, &request.role_arn, &asker)
+            });
+        if !wanted.usual {
+            return outcome.map_err(unrelated);
+        }
+        let now = self.clock.now();
+        match outcome {
+            Ok(issued) => {
+                if self.oidc().worked(now) {
+                    warn!("OIDC works again: bindings on the fallback go back to it");
+                }
+                Ok(issued)
+            }
+            Err(problem) => {
+                let broken = self.oidc().failed(&problem, now);
+                Err((problem, broken))
+            }
+        }
+    }
+
+    /// The first session, by the node's role instead of a token.
+    async fn by_node(
+        &self,
+        wanted: &Wanted,
+        grant: &Grant,
+        turn: &mut Turn,
+    ) -> Result<Issued, Problem> {
+        let unavailable =
+            |error: imds::Error| Problem::new(Reason::MetadataUnavailable, error.to_string());
+        let found = self.node.credentials().await.map_err(unavailable)?;
+        let name = self.node.role_name().await.map_err(unavailable)?;
+        let node = RoleArn::of(&self.configuration.account_id, name.as_str()).map_err(|error| {
+            Problem::new(
+                Reason::MetadataUnavailable,
+                format!("the node's role: {error}"),
+            )
+        })?;
+        let credentials = TemporaryCredentials {
+            access_key_id: found.access_key_id,
+            access_key_secret: found.access_key_secret,
+            security_token: found.security_token,
+            expiration: found.expiration,
+        };
+        // A policy would not bind credentials that nobody opens a session for.
+        if grant.node_role && wanted.role_arn == node && wanted.policy.is_none() {
+            return Ok(Issued {
+                credentials,
+                assumed_role_arn: node.to_string(),
+                request_id: String::new(),
+                issuer_is_ahead: chrono::TimeDelta::zero(),
+            });
+        }
+        let session = Session {
+            role_arn: node,
+            credentials,
+            provider_name: "ecs_ram_role",
+        };
+        let step = Step {
+            role_arn: wanted.role_arn.clone(),
+            external_id: grant.external_id.clone(),
+            // The node's credentials are a session, too.
+            duration: wanted.duration.min(chain::MAX_DURATION),
+            policy: wanted.policy.clone(),
+        };
+        let request = session.request(&step, session_name(wanted, true));
+        let asker = session.asker(&step);
+        let assumed = self.assume(wanted, &request, &asker, turn).await;
+        assumed.map_err(|problem| in_field("spec.role", problem))
+    }
+
+    async fn assume(
+        &self,
+        wanted: &Wanted,
+        request: &AssumeRole,
+        asker: &Asker<'_>,
+        turn: &mut Turn,
+    ) -> Result<Issued, Problem> {
+        let nonce = Nonce::new(self.random.as_ref())
+            .map_err(|error| Problem::new(Reason::StsUnreachable, error.to_string()))?;
+        turn.assume_role(&wanted.endpoint, request, nonce)
+            .await
+            .map_err(|error| explain(&error, &request.role_arn, asker))
     }
 
     async fn service_account_token(
@@ -142,64 +388,30 @@ pub(super) fn service_account_missing(namespace: &str, name: &str) -> Problem {
     )
 }
 
-/// What an STS error means for this request.
-fn explain(error: &sts::Error, request: &AssumeRoleWithOidc) -> Problem {
+/// What an STS error means for whoever asked for the role.
+fn explain(error: &sts::Error, role_arn: &RoleArn, asker: &Asker<'_>) -> Problem {
     let reason = Reason::of_exchange(error);
     let mut problem = Problem::new(reason, error.to_string());
     if let sts::Error::Refused(refusal) = error {
         problem.code.clone_from(&refusal.code);
         problem.request_id = Some(refusal.request_id.clone());
-        problem.message = match reason {
-            Reason::ProviderNotFound => format!("{} ({})", refusal.message, request.provider_arn),
-            Reason::NotTrusted | Reason::RoleNotFound => {
-                format!("{} ({})", refusal.message, request.role_arn)
+        problem.message = match (reason, asker) {
+            (Reason::ProviderNotFound, Asker::Token { provider, .. }) => {
+                format!("{} ({provider})", refusal.message)
+            }
+            (Reason::NotTrusted, Asker::Role { arn, .. }) => {
+                format!("{} ({arn} may not assume {role_arn})", refusal.message)
+            }
+            (Reason::NotTrusted | Reason::RoleNotFound, _) => {
+                format!("{} ({role_arn})", refusal.message)
             }
             _ => refusal.message.clone(),
         };
     }
     if reason == Reason::NotTrusted {
-        problem.remedy = format!(
-            "{} {}",
-            reason.remedy(),
-            trust_statement(request, &Claims::of(&request.token))
-        );
+        problem.remedy = asker.remedy();
     }
     problem
-}
-
-/// What a token says of itself. Not verified: it only words a remedy.
-#[derive(Debug, Default, Deserialize)]
-struct Claims {
-    #[serde(default)]
-    iss: String,
-    #[serde(default)]
-    sub: String,
-}
-
-impl Claims {
-    fn of(token: &SecretText) -> Self {
-        let payload = token.expose().split('.').nth(1).unwrap_or_default();
-        BASE64_URL_SAFE_NO_PAD
-            .decode(payload)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
-            .unwrap_or_default()
-    }
-}
-
-/// The statement that a role's trust policy needs, as the RRSA guide writes it.
-fn trust_statement(request: &AssumeRoleWithOidc, claims: &Claims) -> String {
-    json!({
-        "Action": "sts:AssumeRole",
-        "Effect": "Allow",
-        "Principal": {"Federated": [request.provider_arn.as_str()]},
-        "Condition": {"StringEquals": {
-            "oidc:aud": AUDIENCE,
-            "oidc:iss": claims.iss,
-            "oidc:sub": claims.sub,
-        }},
-    })
-    .to_string()
 }
 
 #[cfg(test)]
@@ -207,56 +419,57 @@ mod tests {
     use super::*;
     use http::StatusCode;
 
-    fn request() -> AssumeRoleWithOidc {
-        let payload = BASE64_URL_SAFE_NO_PAD.encode(
-            r#"{"iss":"https://issuer","sub":"system:serviceaccount:team-a:app","aud":["x"]}"#,
-        );
-        AssumeRoleWithOidc {
-            provider_arn: "acs:ram::1:oidc-provider/p".parse().unwrap(),
-            role_arn: "acs:ram::1:role/app".parse().unwrap(),
-            token: SecretText::new(format!("header.{payload}.signature")),
-            session_name: "s1".to_owned(),
-            duration: Duration::from_hours(1),
-            policy: None,
-        }
-    }
-
-    fn refused(code: &str, message: &str) -> Problem {
+    fn refused(asker: &Asker<'_>, code: &str, message: &str) -> Problem {
         let refusal = sts::Refusal {
             status: StatusCode::FORBIDDEN,
             code: code.to_owned(),
             message: message.to_owned(),
             request_id: "R-1".to_owned(),
         };
-        explain(&sts::Error::Refused(refusal), &request())
-    }
-
-    #[test]
-    fn a_missing_trust_statement_is_given_ready_to_paste() {
-        let problem = refused("AuthenticationFail.NoPermission", "There is no permission");
-        assert_eq!(problem.reason, Reason::NotTrusted);
-        let (_, statement) = problem.remedy.split_once(": ").unwrap();
-        let statement: serde_json::Value = serde_json::from_str(statement).unwrap();
-        let condition = &statement["Condition"]["StringEquals"];
-        assert_eq!(condition["oidc:sub"], "system:serviceaccount:team-a:app");
-        assert_eq!(condition["oidc:iss"], "https://issuer");
-        assert_eq!(
-            statement["Principal"]["Federated"][0],
-            "acs:ram::1:oidc-provider/p"
-        );
-        assert!(!problem.remedy.contains("signature"));
+        let role = "acs:ram::1:role/app".parse().unwrap();
+        explain(&sts::Error::Refused(refusal), &role, asker)
     }
 
     #[test]
     fn a_refusal_keeps_code_and_request_id_and_names_the_object() {
-        let problem = refused("EntityNotExist.Role", "The role not exists");
-        assert_eq!(problem.code, "EntityNotExist.Role");
-        assert_eq!(problem.request_id.as_deref(), Some("R-1"));
-        assert!(problem.message.contains("acs:ram::1:role/app"));
+        let (provider, token) = ("acs:ram::1:oidc-provider/p".parse().unwrap(), "x".into());
+        let asker = Asker::Token {
+            provider: &provider,
+            token: &token,
+        };
+        let missing = refused(&asker, "EntityNotExist.Role", "The role not exists");
+        assert_eq!(missing.code, "EntityNotExist.Role");
+        assert_eq!(missing.request_id.as_deref(), Some("R-1"));
+        assert!(missing.message.contains("acs:ram::1:role/app"));
+        let untrusted = refused(
+            &asker,
+            "AuthenticationFail.NoPermission",
+            "There is no permission",
+        );
+        assert_eq!(untrusted.reason, Reason::NotTrusted);
+        assert!(
+            untrusted.remedy.contains("oidc:sub"),
+            "{}",
+            untrusted.remedy
+        );
     }
 
     #[test]
-    fn a_token_that_is_no_jwt_words_an_empty_statement() {
-        assert_eq!(Claims::of(&"nonsense".into()).sub, "");
+    fn a_refused_step_names_both_roles() {
+        let before = "acs:ram::1:role/before".parse().unwrap();
+        let asker = Asker::Role {
+            arn: &before,
+            external_id: None,
+        };
+        let problem = refused(&asker, "NoPermission", "You are not authorized.");
+        assert_eq!(problem.reason, Reason::NotTrusted);
+        for part in ["role/before", "role/app"] {
+            assert!(problem.message.contains(part), "{}", problem.message);
+        }
+        assert!(
+            problem
+                .remedy
+                .contains(r#""RAM":["acs:ram::1:role/before"]"#)
+        );
     }
 }

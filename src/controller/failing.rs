@@ -19,15 +19,16 @@ pub(super) fn remember_failure(
     context: &Context,
     binding: &AlibabaRoleBinding,
     problem: Problem,
-    inputs_hash: &str,
+    attempt: &str,
     expiration: Option<DateTime<Utc>>,
 ) -> DateTime<Utc> {
     let now = context.clock.now();
     let retry = problem.reason.retry();
     let uid = binding.metadata.uid.as_deref().unwrap_or_default();
-    let before = context.remembered(uid).failing.filter(|failing| {
-        failing.inputs_hash == inputs_hash && failing.problem.reason == problem.reason
-    });
+    let before = context
+        .remembered(uid)
+        .failing
+        .filter(|failing| failing.attempt == attempt && failing.problem.reason == problem.reason);
     // A look while the wait is on is not another attempt; a longer wait than any was set by a clock
     // that has been put right since.
     if let Some(before) = &before
@@ -68,7 +69,7 @@ pub(super) fn remember_failure(
         count,
         since,
         not_before,
-        inputs_hash: inputs_hash.to_owned(),
+        attempt: attempt.to_owned(),
     };
     context.remember(uid, |memory| memory.failing = Some(failing));
     not_before

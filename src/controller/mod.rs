@@ -1,7 +1,7 @@
 //! The controller: `AlibabaRoleBinding` objects become Secrets with fresh credentials.
 //!
 //! ```text
-//! watches ─▶ secrets, service_accounts (facts)          run wires it, reconcile is one look:
+//! watches ─▶ secrets, service_accounts, claims (facts)  run wires it, reconcile is one look:
 //!    │                    │
 //!    ▼                    ▼
 //! binding ─ wanted ─▶ plan::decide ─▶ status ─▶ report
@@ -20,6 +20,8 @@
 mod api;
 mod budget;
 pub mod census;
+pub mod chain;
+pub mod claims;
 pub mod clock;
 pub mod content;
 pub mod delegation;
@@ -28,8 +30,11 @@ mod events;
 pub mod exchange;
 pub mod exchanges;
 mod failing;
+pub mod fallback;
 pub mod gate;
 pub mod metrics;
+mod oidc_watch;
+pub mod opt_in;
 pub mod plan;
 mod process;
 mod queue;
@@ -44,6 +49,7 @@ pub mod secrets;
 pub mod service_accounts;
 pub mod status;
 mod template;
+mod trust;
 pub mod wanted;
 mod watches;
 pub mod write;

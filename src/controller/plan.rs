@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::reason::{Problem, Reason};
 use super::refresh;
-use super::secrets::SecretFacts;
+use super::secrets::{SecretFacts, Tenure};
+use crate::api::v1alpha1::DeletionPolicy;
 
 /// How often a tenant can force an exchange for one binding (edits, deletions, requests).
 pub const FORCED_EVERY: Duration = Duration::from_mins(1);
@@ -19,16 +20,28 @@ const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 pub struct Observed<'a> {
     /// The present moment.
     pub now: DateTime<Utc>,
+    /// Name of the binding.
+    pub name: &'a str,
     /// UID of the binding.
     pub uid: &'a str,
     /// Hash of what the spec asks for now.
     pub inputs_hash: &'a str,
+    /// What a failure of an attempt made now would belong to.
+    pub attempt: &'a str,
+    /// Whether OIDC is known to work in this cluster.
+    pub oidc_works: bool,
     /// How many keys the Secret should have.
     pub keys: usize,
     /// The binding's refresh request, if it carries one.
     pub refresh_requested: Option<&'a str>,
     /// The wanted name of the Secret.
     pub secret_name: &'a str,
+    /// What is to become of the Secret when the binding goes.
+    pub deletion_policy: DeletionPolicy,
+    /// Whether the status tells of an exchange into a Secret of this name.
+    pub issued_before: bool,
+    /// The other binding that is to make this Secret where nobody owns it.
+    pub rival: Option<&'a str>,
     /// The Secret of that name, if one with our label exists.
     pub secret: Option<&'a SecretFacts>,
     /// What this process remembers of the binding.
@@ -47,6 +60,8 @@ pub struct Memory {
     pub due: Option<DateTime<Utc>>,
     /// Version of the Secret whose data was compared after somebody else had written it.
     pub verified_version: Option<String>,
+    /// UID of the Secret that this process wrote last.
+    pub written: Option<String>,
 }
 
 /// Attempts that failed one after the other.
@@ -60,8 +75,8 @@ pub struct Failing {
     pub since: DateTime<Utc>,
     /// When the next one may be made.
     pub not_before: DateTime<Utc>,
-    /// The inputs that failed: others are tried at once.
-    pub inputs_hash: String,
+    /// What failed: something else is tried at once.
+    pub attempt: String,
 }
 
 /// Why an exchange is made.
@@ -69,12 +84,19 @@ pub struct Failing {
 pub enum Cause {
     /// There is no Secret.
     Missing,
+    /// An earlier binding of the same name left the Secret.
+    Inherited,
+    /// The Secret is marked as the binding's, but nobody remembers an exchange for it: what stands
+    /// in it may be anybody's.
+    Unproven,
     /// The spec, the operator's configuration or the `ServiceAccount` changed.
     InputsChanged,
     /// Somebody else wrote into the Secret.
     ForeignEdit,
     /// The annotation asked for it.
     Requested,
+    /// The node's role stood in for a token, and need not any more.
+    OidcWorks,
     /// It is time.
     Due,
 }
@@ -87,8 +109,10 @@ pub enum Decision {
         /// When the next exchange is due.
         due: DateTime<Utc>,
     },
-    /// Another owner has the Secret.
+    /// Another owner has the Secret, or is to have it.
     Conflict(Problem),
+    /// Let the Secret go with the binding, or outlive it, as the spec says now.
+    ChangeOwner,
     /// Look whether the Secret's data is still what was written.
     Verify,
     /// Wait; the last attempt failed.
@@ -107,23 +131,99 @@ pub enum Decision {
     Exchange(Cause),
 }
 
+/// Whether a Secret's marks are known to be ours. They stand in annotations, which whoever may create
+/// Secrets can write before the binding's first exchange; the status only we can write.
+#[must_use]
+pub fn is_proven(secret: &SecretFacts, issued_before: bool, memory: &Memory) -> bool {
+    issued_before || memory.written.as_deref() == Some(&secret.uid)
+}
+
+/// What a decision may do to the Secret of the wanted name. There is no deletion, and no write
+/// without new credentials except of the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It stays as it is.
+    Nothing,
+    /// Owner and owner's annotations change, the data stays.
+    ChangeOwner,
+    /// It is made, if there is none, with new credentials.
+    Create,
+    /// Its values are replaced by those of new credentials.
+    Renew,
+    /// It is replaced as a whole, keys and values, with new credentials.
+    Replace,
+}
+
+impl Cause {
+    /// How new credentials are written, by whether there is a Secret.
+    #[must_use]
+    pub const fn effect(self, exists: bool) -> Effect {
+        match self {
+            _ if !exists => Effect::Create,
+            // The keys are those that we wrote last.
+            Self::Due | Self::Requested => Effect::Renew,
+            // An apply would leave behind what a POST had written of the fallback.
+            Self::OidcWorks
+            | Self::Missing
+            | Self::Inherited
+            | Self::Unproven
+            | Self::InputsChanged
+            | Self::ForeignEdit => Effect::Replace,
+        }
+    }
+}
+
+impl Decision {
+    /// What it may do to the Secret.
+    #[must_use]
+    pub const fn effect(&self, exists: bool) -> Effect {
+        match self {
+            Self::Exchange(cause) => cause.effect(exists),
+            Self::ChangeOwner => Effect::ChangeOwner,
+            Self::Fresh { .. }
+            | Self::Conflict(_)
+            | Self::Verify
+            | Self::BackOff { .. }
+            | Self::Defer { .. } => Effect::Nothing,
+        }
+    }
+}
+
+/// The binding's Secrets under former names, which go once the wanted one is written. What is to
+/// outlive the binding stays, and so does everything where the spec says so now.
+pub fn leftovers<'a>(
+    owned: impl IntoIterator<Item = (String, SecretFacts)> + 'a,
+    wanted: &'a str,
+    deletion_policy: DeletionPolicy,
+) -> impl Iterator<Item = (String, SecretFacts)> + 'a {
+    owned.into_iter().filter(move |(name, facts)| {
+        name != wanted && !facts.retained && deletion_policy == DeletionPolicy::Delete
+    })
+}
+
 /// Decides.
 #[must_use]
 pub fn decide(seen: &Observed<'_>) -> Decision {
-    if let Some(secret) = seen.secret
-        && secret.owner_uid.as_deref() != Some(seen.uid)
-    {
-        return Decision::Conflict(conflict(seen.secret_name, secret));
+    match (seen.secret, seen.rival) {
+        (Some(secret), _) => match secret.tenure(seen.name, seen.uid) {
+            Tenure::Foreign => return Decision::Conflict(conflict(seen.secret_name, secret)),
+            Tenure::Own if secret.retained != (seen.deletion_policy == DeletionPolicy::Retain) => {
+                return Decision::ChangeOwner;
+            }
+            Tenure::Own | Tenure::Inherited => {}
+        },
+        (None, Some(rival)) => return Decision::Conflict(claimed(seen.secret_name, rival)),
+        (None, None) => {}
     }
     let cause = match cause(seen) {
         Ok(cause) => cause,
         Err(decision) => return decision,
     };
     if let Some(failing) = &seen.memory.failing
-        && failing.inputs_hash == seen.inputs_hash
+        && failing.attempt == seen.attempt
         && seen.now < failing.not_before
         // A longer wait than any was set by a clock that has been put right since.
-        && failing.not_before <= seen.now + failing.problem.reason.retry().cap
+        && failing.not_before <= refresh::after(seen.now, failing.problem.reason.retry().cap)
     {
         return Decision::BackOff {
             until: failing.not_before,
@@ -132,11 +232,12 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     // A first Secret and a refresh in time are ours; everything else a tenant can cause at will.
     let forced = match cause {
         Cause::Due => seen.memory.due.is_some_and(|due| seen.now < due),
-        Cause::Missing => seen.memory.last_forced.is_some(),
-        Cause::InputsChanged | Cause::ForeignEdit | Cause::Requested => true,
+        Cause::Missing | Cause::Inherited | Cause::Unproven => seen.memory.last_forced.is_some(),
+        // That the node's role stood in is told by an annotation, which a tenant can write as well.
+        Cause::InputsChanged | Cause::ForeignEdit | Cause::Requested | Cause::OidcWorks => true,
     };
     if forced && let Some(last) = seen.memory.last_forced {
-        let until = last + FORCED_EVERY;
+        let until = refresh::after(last, FORCED_EVERY);
         if (last..until).contains(&seen.now) {
             return Decision::Defer { until, cause };
         }
@@ -149,6 +250,12 @@ fn cause(seen: &Observed<'_>) -> Result<Cause, Decision> {
     let Some(secret) = seen.secret else {
         return Ok(Cause::Missing);
     };
+    if secret.tenure(seen.name, seen.uid) == Tenure::Inherited {
+        return Ok(Cause::Inherited);
+    }
+    if !is_proven(secret, seen.issued_before, seen.memory) {
+        return Ok(Cause::Unproven);
+    }
     let (Some(issued), Some(expiration)) = (secret.issued_at, secret.expiration) else {
         return Ok(Cause::InputsChanged);
     };
@@ -168,9 +275,12 @@ fn cause(seen: &Observed<'_>) -> Result<Cause, Decision> {
     {
         return Ok(Cause::Requested);
     }
+    if secret.fallback.is_some() && seen.oidc_works {
+        return Ok(Cause::OidcWorks);
+    }
     let due = refresh::due(seen.uid, issued, expiration);
     // Issued in times to come: by a clock that has been put right since, or by a joker.
-    let makes_sense = issued <= seen.now + CLOCKS_DIFFER && issued < expiration;
+    let makes_sense = issued <= refresh::after(seen.now, CLOCKS_DIFFER) && issued < expiration;
     if makes_sense && seen.now < due {
         Err(Decision::Fresh { due })
     } else {
@@ -180,15 +290,29 @@ fn cause(seen: &Observed<'_>) -> Result<Cause, Decision> {
 
 /// The problem of a Secret that belongs to somebody else.
 pub(super) fn conflict(name: &str, secret: &SecretFacts) -> Problem {
-    let owner = secret.owner_name.as_deref().map_or_else(
-        || "it has no owner".to_owned(),
-        |owner| format!("it belongs to {owner}"),
-    );
+    let owner = match secret.owner_name.as_deref() {
+        None => "it has no owner".to_owned(),
+        Some(owner) if secret.retained => {
+            format!("it is kept for {owner} (deletionPolicy Retain)")
+        }
+        Some(owner) => format!("it belongs to {owner}"),
+    };
     Problem::new(
         Reason::SecretConflict,
         format!("Secret {name} exists and is not this binding's: {owner}"),
     )
 }
+
+/// The problem of a Secret that another binding is to make.
+fn claimed(name: &str, rival: &str) -> Problem {
+    Problem::new(
+        Reason::SecretConflict,
+        format!("AlibabaRoleBinding {rival} asks for Secret {name} as well, and was there first"),
+    )
+}
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -206,11 +330,13 @@ mod tests {
             resource_version: "7".into(),
             owner_uid: Some("uid".into()),
             owner_name: Some("app".into()),
+            retained: false,
             issued_at: Some(at(0)),
             expiration: Some(at(60)),
             inputs_hash: Some(HASH.into()),
             data_hash: Some("data".into()),
             refresh_answered: None,
+            fallback: None,
             foreign_data: false,
             own_keys: 7,
         }
@@ -223,7 +349,7 @@ mod tests {
                 count: 1,
                 since: at(0),
                 not_before: at(until),
-                inputs_hash: HASH.into(),
+                attempt: HASH.into(),
             }),
             ..Memory::default()
         }
@@ -238,14 +364,139 @@ mod tests {
     ) -> Decision {
         decide(&Observed {
             now: at(minutes),
-            uid: "uid",
             inputs_hash: hash,
-            keys: 7,
+            attempt: hash,
             refresh_requested: requested,
+            ..observed(secret, memory)
+        })
+    }
+
+    fn observed<'a>(secret: Option<&'a SecretFacts>, memory: &'a Memory) -> Observed<'a> {
+        Observed {
+            now: at(1),
+            name: "app",
+            uid: "uid",
+            inputs_hash: HASH,
+            attempt: HASH,
+            oidc_works: false,
+            keys: 7,
+            refresh_requested: None,
             secret_name: "app-credentials",
+            deletion_policy: DeletionPolicy::Delete,
+            issued_before: true,
+            rival: None,
             secret,
             memory,
-        })
+        }
+    }
+
+    fn kept() -> SecretFacts {
+        SecretFacts {
+            retained: true,
+            ..secret()
+        }
+    }
+
+    #[test]
+    fn a_changed_deletion_policy_changes_the_owner_and_costs_no_exchange() {
+        let memory = failing(100);
+        for (secret, deletion_policy) in [
+            (secret(), DeletionPolicy::Retain),
+            (kept(), DeletionPolicy::Delete),
+        ] {
+            let seen = Observed {
+                deletion_policy,
+                ..observed(Some(&secret), &memory)
+            };
+            assert_eq!(decide(&seen), Decision::ChangeOwner);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_binding_of_the_name_left_is_taken_over_by_an_exchange() {
+        let none = Memory::default();
+        let left = SecretFacts {
+            owner_uid: Some("earlier".into()),
+            ..kept()
+        };
+        assert_eq!(
+            decide(&observed(Some(&left), &none)),
+            Decision::Exchange(Cause::Inherited)
+        );
+        let of_another = SecretFacts {
+            owner_name: Some("other".into()),
+            ..left
+        };
+        let Decision::Conflict(problem) = decide(&observed(Some(&of_another), &none)) else {
+            panic!("taken from another")
+        };
+        assert!(
+            problem.message.contains("kept for other"),
+            "{}",
+            problem.message
+        );
+    }
+
+    #[test]
+    fn marks_that_nobody_remembers_are_not_believed() {
+        let none = Memory::default();
+        let secret = secret();
+        let unproven = Observed {
+            issued_before: false,
+            ..observed(Some(&secret), &none)
+        };
+        assert_eq!(decide(&unproven), Decision::Exchange(Cause::Unproven));
+        // The status could not be written, but this process knows what it did.
+        let memory = Memory {
+            written: Some("secret-uid".into()),
+            ..Memory::default()
+        };
+        let seen = Observed {
+            memory: &memory,
+            ..unproven
+        };
+        assert!(matches!(decide(&seen), Decision::Fresh { .. }));
+    }
+
+    #[test]
+    fn oidc_takes_over_from_the_fallback_as_soon_as_it_works() {
+        let none = Memory::default();
+        let by_node = SecretFacts {
+            fallback: Some(Reason::IssuerBroken),
+            ..secret()
+        };
+        let seen = observed(Some(&by_node), &none);
+        assert!(matches!(decide(&seen), Decision::Fresh { .. }));
+        let works = Observed {
+            oidc_works: true,
+            ..seen
+        };
+        assert_eq!(decide(&works), Decision::Exchange(Cause::OidcWorks));
+        let by_oidc = secret();
+        let works = Observed {
+            secret: Some(&by_oidc),
+            ..works
+        };
+        assert!(matches!(decide(&works), Decision::Fresh { .. }));
+    }
+
+    #[test]
+    fn a_rival_counts_only_where_nobody_owns_the_secret() {
+        let none = Memory::default();
+        let seen = Observed {
+            rival: Some("older"),
+            ..observed(None, &none)
+        };
+        let Decision::Conflict(problem) = decide(&seen) else {
+            panic!("made in spite of the rival")
+        };
+        assert!(problem.message.contains("older"), "{}", problem.message);
+        let secret = secret();
+        let seen = Observed {
+            secret: Some(&secret),
+            ..seen
+        };
+        assert!(matches!(decide(&seen), Decision::Fresh { .. }));
     }
 
     #[test]

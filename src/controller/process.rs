@@ -1,7 +1,7 @@
 //! The controller as a process: health, readiness and metrics around the election, and that around
 //! the work.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// The operator's token files and CA bundle.
     pub files: Arc<dyn Files>,
+    /// Where the ECS metadata service is, if not at its fixed address.
+    pub metadata: Option<SocketAddr>,
     /// Where health, readiness and metrics are asked for, over plain HTTP.
     pub admin_listener: TcpListener,
     /// A file that appears when all is ready, with the address.
@@ -70,6 +72,7 @@ pub async fn run(
         configuration,
         clock,
         files,
+        metadata,
         admin_listener,
         ready_file,
         election,
@@ -119,6 +122,7 @@ pub async fn run(
         metrics,
         ready: ready_to_work,
         heart,
+        metadata,
     };
     let announce = async {
         readiness.ready().await;

@@ -32,7 +32,7 @@ impl Urgency {
     pub(super) fn of(cause: Cause, expiration: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
         let missed = now + PATIENCE;
         let moment = match (cause, expiration) {
-            (Cause::Due | Cause::Requested, Some(expiration)) => expiration,
+            (Cause::Due | Cause::Requested | Cause::OidcWorks, Some(expiration)) => expiration,
             (_, Some(expiration)) => missed.min(expiration),
             (_, None) => missed,
         };

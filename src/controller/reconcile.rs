@@ -12,21 +12,24 @@ use kube::{Api, ResourceExt};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::api::{api_problem, within};
+use super::claims::{self, Claims};
 use super::clock::ServiceClock;
+use super::exchange::Obtained;
 use super::exchange::{Exchanger, service_account_missing};
 use super::exchanges::Exchanges;
 use super::failing::{FailureLog, remember_failure};
 use super::gate::Turn;
 use super::metrics::Metrics;
-use super::plan::{Cause, Decision, Memory, Observed, decide};
+use super::opt_in::{OptedIn, Pods};
+use super::plan::{Cause, Decision, Memory, Observed, decide, is_proven};
 use super::queue::{ExchangeKey, Urgency, Waiting};
-use super::reason::Problem;
+use super::reason::{Problem, Reason};
 use super::refresh;
 use super::renewal::Renewal;
 use super::report::Reporter;
-use super::secrets::{SecretFacts, SecretIndex};
+use super::secrets::{SecretFacts, SecretIndex, Tenure};
 use super::service_accounts::ServiceAccountIndex;
-use super::status::{View, compose, is_ready};
+use super::status::{View, compose, is_ready, tells_of_exchange};
 use super::wanted::{TokenFrom, Wanted, resolve};
 use super::write::Writer;
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -39,6 +42,8 @@ use crate::world::Clock;
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// When a status that could not be written is tried again.
 const REPORT_AGAIN: Duration = Duration::from_secs(10);
+/// How often one pass looks at a Secret that it has to compare or to give another owner first.
+const LOOKS: usize = 4;
 /// The shortest wait between two looks.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -57,6 +62,10 @@ pub struct Context {
     pub service_accounts: Arc<ServiceAccountIndex>,
     /// The bindings as the watch shows them.
     pub bindings: Store<AlibabaRoleBinding>,
+    /// Which of them ask for the same Secret, or the same pods.
+    pub claims: Arc<Claims>,
+    /// Which namespaces opted in to injection.
+    pub opted_in: Arc<OptedIn>,
     /// What this process remembers of each binding, by UID.
     pub memory: Mutex<HashMap<String, Memory>>,
     /// The exchanges that wait and run.
@@ -84,7 +93,7 @@ struct Outcome {
 /// What an exchange came to, for all who ask for the same.
 pub(super) struct Answer {
     pub(super) key: ExchangeKey,
-    pub(super) outcome: Result<Issued, Problem>,
+    pub(super) outcome: Result<Obtained, Problem>,
 }
 
 /// Why an exchange may be made now. Without one it waits for its turn.
@@ -129,6 +138,69 @@ impl Context {
 
     pub(super) fn writer(&self, namespace: &str) -> Writer {
         Writer::new(self.exchanger.client.clone(), namespace)
+    }
+
+    /// The facts of the Secret of this name, where it is the binding's own.
+    fn own_secret(
+        &self,
+        binding: &AlibabaRoleBinding,
+        uid: &str,
+        secret_name: &str,
+    ) -> Option<SecretFacts> {
+        let secret = self
+            .secrets
+            .get(&binding.namespace().unwrap_or_default(), secret_name)?;
+        let own = secret.tenure(&binding.name_any(), uid) == Tenure::Own
+            && is_proven(
+                &secret,
+                tells_of_exchange(self.reporter.shown(binding).as_ref(), secret_name),
+                &self.remembered(uid),
+            );
+        own.then_some(secret)
+    }
+
+    /// The other binding that is to make the Secret, where nobody owns it. One that is suspended makes
+    /// none, so it keeps nobody from it.
+    fn rival(&self, binding: &AlibabaRoleBinding, wanted: &Wanted) -> Option<String> {
+        let names = self
+            .claims
+            .claimants(&wanted.namespace, &wanted.secret_name);
+        self.first_of(binding, &names, |rival| !rival.spec.suspend)
+    }
+
+    /// What comes of `injectPods`, if the binding asks for it.
+    fn pods(&self, binding: &AlibabaRoleBinding) -> Option<Pods> {
+        let account = binding.spec.service_account_name.as_deref();
+        let account = account.filter(|_| binding.spec.inject_pods)?;
+        let namespace = binding.namespace().unwrap_or_default();
+        let names = self.claims.claimants_of_pods(&namespace, account);
+        let older = self.first_of(binding, &names, |_| true);
+        Some(Pods::of(older, self.opted_in.contains(&namespace)))
+    }
+
+    /// The first of these bindings, if it is another one.
+    fn first_of(
+        &self,
+        binding: &AlibabaRoleBinding,
+        names: &[String],
+        counts: impl Fn(&AlibabaRoleBinding) -> bool,
+    ) -> Option<String> {
+        if names.len() < 2 {
+            return None;
+        }
+        let namespace = binding.namespace().unwrap_or_default();
+        let rivals: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.bindings.get(&ObjectRef::new(name).within(&namespace)))
+            .collect();
+        claims::first(
+            rivals
+                .iter()
+                .map(AsRef::as_ref)
+                .filter(|rival| counts(rival)),
+        )
+        .map(ResourceExt::name_any)
+        .filter(|first| *first != binding.name_any())
     }
 
     /// Whether the binding is still the one that was looked at.
@@ -212,6 +284,7 @@ async fn look_and_report(
         current: outcome.current,
         failing: memory.failing.as_ref(),
         next: outcome.next,
+        pods: context.pods(binding).as_ref(),
         issued: outcome.issued.as_ref().map(|i| {
             (
                 i.assumed_role_arn.as_str(),
@@ -257,13 +330,7 @@ async fn settle(
     context: &Context,
     licence: Option<Licence<'_>>,
 ) -> Option<Outcome> {
-    let namespace = binding.namespace().unwrap_or_default();
-    let own_secret = |name: &str| {
-        context
-            .secrets
-            .get(&namespace, name)
-            .filter(|secret| secret.owner_uid.as_deref() == Some(uid))
-    };
+    let own_secret = |name: &str| context.own_secret(binding, uid, name);
     if binding.spec.suspend {
         context.remember(uid, |memory| memory.failing = None);
         let wanted = resolve(binding, &context.exchanger.configuration).ok();
@@ -309,10 +376,12 @@ async fn settle(
         Ok(Acted::Dropped) => return None,
         Ok(Acted::Settled(settled)) => settled,
         Err(Failed { hash, problem }) => {
-            let inputs = hash.clone().unwrap_or_else(|| generation(binding));
+            let attempt = hash
+                .as_deref()
+                .map_or_else(|| generation(binding), |hash| wanted.attempt(hash));
             let expiration = secret.as_ref().and_then(|secret| secret.expiration);
             Settled {
-                next: remember_failure(context, binding, problem, &inputs, expiration),
+                next: remember_failure(context, binding, problem, &attempt, expiration),
                 hash,
                 intact: true,
                 issued: None,
@@ -388,6 +457,26 @@ impl Settled {
         })
     }
 
+    fn issued(issued: Issued, next: DateTime<Utc>, hash: String) -> Acted {
+        Acted::Settled(Self {
+            hash: Some(hash),
+            next,
+            intact: true,
+            issued: Some(issued),
+            waiting: None,
+        })
+    }
+
+    fn deferred(cause: Cause, until: DateTime<Utc>, hash: String) -> Acted {
+        Acted::Settled(Self {
+            hash: Some(hash),
+            next: until,
+            intact: matches!(cause, Cause::Requested | Cause::OidcWorks),
+            issued: None,
+            waiting: None,
+        })
+    }
+
     fn when_it_is_its_turn(
         waiting: Waiting,
         cause: Cause,
@@ -397,7 +486,7 @@ impl Settled {
         Acted::Settled(Self {
             hash: Some(hash),
             next: now,
-            intact: matches!(cause, Cause::Due | Cause::Requested),
+            intact: matches!(cause, Cause::Due | Cause::Requested | Cause::OidcWorks),
             issued: None,
             waiting: Some(waiting),
         })
@@ -414,6 +503,7 @@ async fn act(
 ) -> Result<Acted, Failed> {
     let account_uid = service_account_uid(wanted, context).await?;
     let hash = wanted.hash(account_uid.as_deref());
+    let attempt = wanted.attempt(&hash);
     let failed = |problem| Failed {
         hash: Some(hash.clone()),
         problem,
@@ -423,14 +513,36 @@ async fn act(
         .get(annotations::REFRESH_REQUESTED_AT)
         .map(String::as_str);
     let keys = wanted.keys();
-    loop {
+    let name = binding.name_any();
+    let shown = context.reporter.shown(binding);
+    let exchange = wanted.exchange_key(account_uid.as_deref());
+    let renewal = Renewal {
+        binding,
+        uid,
+        wanted,
+        hash: &hash,
+        exchange,
+        requested,
+        context,
+    };
+    for _ in 0..LOOKS {
         let secret = context.secrets.get(&wanted.namespace, &wanted.secret_name);
+        let rival = match secret {
+            None => context.rival(binding, wanted),
+            Some(_) => None,
+        };
         let memory = context.remembered(uid);
         let now = context.clock.now();
         let decision = decide(&Observed {
             now,
+            name: &name,
             uid,
+            deletion_policy: wanted.deletion_policy,
+            issued_before: tells_of_exchange(shown.as_ref(), &wanted.secret_name),
+            rival: rival.as_deref(),
             inputs_hash: &hash,
+            attempt: &attempt,
+            oidc_works: context.exchanger.oidc().works(),
             keys: keys.len(),
             refresh_requested: requested,
             secret_name: &wanted.secret_name,
@@ -446,13 +558,7 @@ async fn act(
             Decision::BackOff { until } => Ok(Settled::until(until, hash)),
             Decision::Defer { until, cause } => {
                 context.remember(uid, |memory| memory.failing = None);
-                Ok(Acted::Settled(Settled {
-                    hash: Some(hash),
-                    next: until,
-                    intact: cause == Cause::Requested,
-                    issued: None,
-                    waiting: None,
-                }))
+                Ok(Settled::deferred(cause, until, hash))
             }
             Decision::Conflict(problem) => Err(failed(problem)),
             Decision::Verify => {
@@ -461,55 +567,66 @@ async fn act(
                     .map_err(failed)?;
                 continue;
             }
-            Decision::Exchange(cause) => {
-                let exchange = wanted.exchange_key(account_uid.as_deref());
-                let licence = licence.filter(|licence| match licence {
-                    Licence::Turn(..) => true,
-                    // It may ask for something else by now.
-                    Licence::Shared(answer) => answer.key == exchange,
-                });
-                let Some(licence) = licence else {
-                    let expiration = secret.as_ref().and_then(|secret| secret.expiration);
-                    let waiting = Waiting {
-                        urgency: Urgency::of(cause, expiration, now),
-                        calls: wanted.calls(),
-                        exchange,
-                    };
-                    return Ok(Settled::when_it_is_its_turn(waiting, cause, now, hash));
-                };
-                let renewal = Renewal {
-                    binding,
-                    uid,
-                    wanted,
-                    hash: &hash,
-                    exchange,
-                    requested,
-                    context,
-                };
-                let Some(issued) = renewal
-                    .run(cause, secret.as_ref(), licence)
-                    .await
-                    .map_err(failed)?
-                else {
-                    return Ok(Acted::Dropped);
-                };
-                context.remember(uid, |memory| memory.failing = None);
-                // From the Secret itself, as every later look will reckon it.
-                let next = context
-                    .secrets
-                    .get(&wanted.namespace, &wanted.secret_name)
-                    .and_then(|s| Some(refresh::due(uid, s.issued_at?, s.expiration?)))
-                    .unwrap_or_else(|| context.clock.now());
-                Ok(Acted::Settled(Settled {
-                    hash: Some(hash),
-                    next,
-                    intact: true,
-                    issued: Some(issued),
-                    waiting: None,
-                }))
+            Decision::ChangeOwner => {
+                if let Some(secret) = &secret {
+                    renewal.change_owner(secret).await.map_err(failed)?;
+                }
+                continue;
             }
+            Decision::Exchange(cause) => exchange_or_wait(&renewal, cause, licence, now)
+                .await
+                .map_err(failed),
         };
     }
+    Err(failed(Problem::new(
+        Reason::ApiServerUnavailable,
+        format!(
+            "Secret {}/{} changes faster than it can be looked at",
+            wanted.namespace, wanted.secret_name
+        ),
+    )))
+}
+
+/// Exchanges with a licence, and waits for one without.
+async fn exchange_or_wait(
+    renewal: &Renewal<'_>,
+    cause: Cause,
+    licence: Option<Licence<'_>>,
+    now: DateTime<Utc>,
+) -> Result<Acted, Problem> {
+    let Renewal {
+        uid,
+        wanted,
+        hash,
+        exchange,
+        context,
+        ..
+    } = renewal;
+    let secret = || context.secrets.get(&wanted.namespace, &wanted.secret_name);
+    let licence = licence.filter(|licence| match licence {
+        Licence::Turn(..) => true,
+        // It may ask for something else by now.
+        Licence::Shared(answer) => answer.key == *exchange,
+    });
+    let Some(licence) = licence else {
+        let expiration = secret().and_then(|secret| secret.expiration);
+        let waiting = Waiting {
+            urgency: Urgency::of(cause, expiration, now),
+            calls: wanted.calls(),
+            exchange: *exchange,
+        };
+        let hash = (*hash).to_owned();
+        return Ok(Settled::when_it_is_its_turn(waiting, cause, now, hash));
+    };
+    let Some(issued) = renewal.run(cause, secret().as_ref(), licence).await? else {
+        return Ok(Acted::Dropped);
+    };
+    context.remember(uid, |memory| memory.failing = None);
+    // From the Secret itself, as every later look will reckon it.
+    let next = secret()
+        .and_then(|s| Some(refresh::due(uid, s.issued_at?, s.expiration?)))
+        .unwrap_or_else(|| context.clock.now());
+    Ok(Settled::issued(issued, next, (*hash).to_owned()))
 }
 
 /// The UID of the identity that is exchanged; `None` where it is the operator's.

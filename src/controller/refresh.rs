@@ -19,7 +19,16 @@ const LATEST: f64 = 0.65;
 pub fn due(uid: &str, issued_at: DateTime<Utc>, expiration: DateTime<Utc>) -> DateTime<Utc> {
     let life = (expiration - issued_at).to_std().unwrap_or_default();
     let fraction = EARLIEST + (LATEST - EARLIEST) * unit(&[uid.as_bytes()]);
-    issued_at + life.mul_f64(fraction)
+    after(issued_at, life.mul_f64(fraction))
+}
+
+/// That much later, or the end of all time: what stands on a Secret or a clock may be absurd.
+#[must_use]
+pub fn after(time: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    chrono::TimeDelta::from_std(span)
+        .ok()
+        .and_then(|span| time.checked_add_signed(span))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// How long to wait after the `failures`th failure in a row: doubled each time up to the cap, of

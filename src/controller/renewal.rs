@@ -1,15 +1,17 @@
 //! One exchange and the write that follows it.
 
+use kube::ResourceExt;
 use tracing::{debug, info, warn};
 
 use super::content;
+use super::exchange::Obtained;
 use super::gate::Turn;
-use super::plan::{Cause, Memory, conflict};
+use super::plan::{Cause, Effect, Memory, conflict, leftovers};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
 use super::reconcile::{Answer, Context, Licence};
 use super::refresh;
-use super::secrets::SecretFacts;
+use super::secrets::{SecretFacts, Tenure};
 use super::wanted::Wanted;
 use super::write::{Mode, Refresh, WriteError};
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -48,9 +50,9 @@ impl Renewal<'_> {
             .is_some_and(|failing| failing.problem.reason == Reason::SecretConflict);
         // Known to be taken: look first, so that waiting for the name costs STS nothing.
         if secret.is_none() && was_taken {
-            self.adopt_or_refuse().await?;
+            self.look_again().await?;
         }
-        let first_ever = cause == Cause::Missing
+        let first_ever = matches!(cause, Cause::Missing | Cause::Inherited | Cause::Unproven)
             && memory.due.is_none()
             && self
                 .binding
@@ -63,24 +65,26 @@ impl Renewal<'_> {
             context.remember(uid, |memory| memory.last_forced = Some(now));
         }
         debug!(?cause, role = %wanted.role_arn, "exchanging");
-        let issued = self.issue(licence, &memory).await?;
-        let content = content::render(wanted, &issued.credentials)?;
+        // Who asks by hand wants to know, also where a token was sent in vain a moment ago.
+        let insist = cause == Cause::Requested;
+        let obtained = self.issue(licence, &memory, insist).await?;
+        let content = content::render(wanted, &obtained.issued.credentials)?;
         if !context.is_unchanged(self.binding) {
             info!("the binding changed or went during the exchange; the result is dropped");
             return Ok(None);
         }
-        self.write(cause, &issued, &content).await?;
+        self.write(cause, &obtained, &content).await?;
         self.delete_former_secrets().await;
-        Ok(Some(issued))
+        Ok(Some(obtained.issued))
     }
 
     /// One attempt, counted.
-    async fn exchange(&self, turn: &mut Turn) -> Result<Issued, Problem> {
+    async fn exchange(&self, turn: &mut Turn, insist: bool) -> Result<Obtained, Problem> {
         let Self {
             wanted, context, ..
         } = self;
         let started = context.clock.steady();
-        let outcome = context.exchanger.exchange(wanted, turn).await;
+        let outcome = context.exchanger.exchange(wanted, turn, insist).await;
         let took = context.clock.steady().saturating_sub(started);
         let counted = outcome.as_ref().map(drop).map_err(|problem| problem.reason);
         context.metrics.exchanged(counted, took);
@@ -88,12 +92,17 @@ impl Renewal<'_> {
     }
 
     /// Exchanges, or takes what somebody else got for the same question.
-    async fn issue(&self, licence: Licence<'_>, memory: &Memory) -> Result<Issued, Problem> {
+    async fn issue(
+        &self,
+        licence: Licence<'_>,
+        memory: &Memory,
+        insist: bool,
+    ) -> Result<Obtained, Problem> {
         let (turn, answer) = match licence {
             Licence::Turn(turn, answer) => (turn, answer),
             Licence::Shared(answer) => return answer.outcome.clone(),
         };
-        let mut outcome = self.exchange(turn).await;
+        let mut outcome = self.exchange(turn, insist).await;
         // A token may be refused for what was true at the moment: a key that the issuer had just
         // begun to use, a file that was read as it was renewed. One new token tells.
         if let Err(problem) = &outcome
@@ -105,7 +114,7 @@ impl Renewal<'_> {
                 != Some(problem.reason)
         {
             info!(code = problem.code, "refused; trying once with a new token");
-            outcome = self.exchange(turn).await;
+            outcome = self.exchange(turn, insist).await;
         }
         *answer = Some(Answer {
             key: self.exchange,
@@ -117,7 +126,7 @@ impl Renewal<'_> {
     async fn write(
         &self,
         cause: Cause,
-        issued: &Issued,
+        obtained: &Obtained,
         content: &content::Content,
     ) -> Result<(), Problem> {
         let Self {
@@ -126,7 +135,10 @@ impl Renewal<'_> {
             context,
             ..
         } = self;
-        context.clock.learn(issued.issuer_is_ahead);
+        // The node's own credentials come without a word of STS about its time.
+        if !obtained.issued.request_id.is_empty() {
+            context.clock.learn(obtained.issued.issuer_is_ahead);
+        }
         let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
         let writer = context.writer(namespace);
         let renewed = Refresh {
@@ -135,7 +147,8 @@ impl Renewal<'_> {
             content,
             inputs_hash: self.hash,
             issued_at: context.clock.now(),
-            expiration: issued.credentials.expiration,
+            expiration: obtained.issued.credentials.expiration,
+            fallback: obtained.fallback,
             answers: self.requested,
         };
         // Twice: what was observed may be overtaken once, by a label or a deletion. Who changes
@@ -144,7 +157,10 @@ impl Renewal<'_> {
             let secret = context.secrets.get(namespace, name);
             let mode = match &secret {
                 None => Mode::Create,
-                Some(secret) if matches!(cause, Cause::Due | Cause::Requested) => {
+                Some(secret)
+                    if cause.effect(true) == Effect::Renew
+                        && secret.fallback.is_some() == obtained.fallback.is_some() =>
+                {
                     Mode::Renew(secret)
                 }
                 Some(secret) => Mode::Replace(secret),
@@ -152,13 +168,17 @@ impl Renewal<'_> {
             match writer.write(&renewed, mode).await {
                 Ok(facts) => {
                     let due = refresh::due(uid, renewed.issued_at, renewed.expiration);
-                    context.remember(uid, |memory| memory.due = Some(due));
+                    let written = facts.uid.clone();
+                    context.remember(uid, |memory| {
+                        memory.due = Some(due);
+                        memory.written = Some(written);
+                    });
                     context.secrets.put(namespace, name, facts);
                     info!(secret = name, expiration = %renewed.expiration, "refreshed");
                     return Ok(());
                 }
                 Err(WriteError::Problem(problem)) => return Err(problem),
-                Err(WriteError::Exists | WriteError::Changed) => self.adopt_or_refuse().await?,
+                Err(WriteError::Exists | WriteError::Changed) => self.look_again().await?,
             }
         }
         Err(Problem::new(
@@ -167,9 +187,27 @@ impl Renewal<'_> {
         ))
     }
 
+    /// Lets the Secret go with the binding or outlive it, as the spec says now.
+    pub(super) async fn change_owner(&self, secret: &SecretFacts) -> Result<(), Problem> {
+        let Self {
+            wanted, context, ..
+        } = self;
+        let (namespace, name) = (&wanted.namespace, &wanted.secret_name);
+        let writer = context.writer(namespace);
+        match writer.change_owner(self.binding, wanted, secret).await {
+            Ok(facts) => {
+                info!(secret = name, policy = ?wanted.deletion_policy, "changed the owner");
+                context.secrets.put(namespace, name, facts);
+                Ok(())
+            }
+            Err(WriteError::Problem(problem)) => Err(problem),
+            Err(WriteError::Exists | WriteError::Changed) => self.look_again().await,
+        }
+    }
+
     /// Looks at the live Secret of the wanted name: ours (its label was lost, or the watch lags),
-    /// absent, or somebody else's.
-    async fn adopt_or_refuse(&self) -> Result<(), Problem> {
+    /// left to us, absent, or somebody else's.
+    async fn look_again(&self) -> Result<(), Problem> {
         let Self {
             wanted,
             context,
@@ -183,7 +221,7 @@ impl Renewal<'_> {
             .as_ref()
             .and_then(|live| SecretFacts::of(&live.metadata))
         {
-            Some(facts) if facts.owner_uid.as_deref() == Some(uid) => {
+            Some(facts) if facts.tenure(&self.binding.name_any(), uid) != Tenure::Foreign => {
                 if let Some(known) = known.filter(|known| known.uid != facts.uid) {
                     context.secrets.remove(namespace, name, &known.uid);
                 }
@@ -200,7 +238,8 @@ impl Renewal<'_> {
         }
     }
 
-    /// The binding's Secrets under earlier names hold live credentials that nobody renews.
+    /// The binding's Secrets under earlier names hold live credentials that nobody renews. Those
+    /// that are to outlive it stay.
     async fn delete_former_secrets(&self) {
         let Self {
             wanted,
@@ -208,10 +247,8 @@ impl Renewal<'_> {
             uid,
             ..
         } = self;
-        for (name, facts) in context.secrets.owned_by(&wanted.namespace, uid) {
-            if name == wanted.secret_name {
-                continue;
-            }
+        let owned = context.secrets.owned_by(&wanted.namespace, uid);
+        for (name, facts) in leftovers(owned, &wanted.secret_name, wanted.deletion_policy) {
             match context
                 .writer(&wanted.namespace)
                 .delete(&name, &facts)

@@ -1,18 +1,19 @@
 //! Wires the work and does it until told to stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt;
 use futures::channel::mpsc;
+use futures::{StreamExt, TryStreamExt};
 use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::api::TIMEOUT;
+use super::claims::Claims;
 use super::clock::ServiceClock;
 use super::exchange::Exchanger;
 use super::exchanges::{Exchanges, dispatch};
@@ -31,13 +33,14 @@ use super::report::Reporter;
 use super::secrets::SecretIndex;
 use super::service_accounts::ServiceAccountIndex;
 use super::status::fold;
-use super::watches;
+use super::watches::Wake;
+use super::{oidc_watch, watches};
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::serving::liveness::Heart;
 use crate::serving::readiness::Condition;
-use crate::sts;
-use crate::world::{Clock, Files, HttpClient, HttpOptions};
+use crate::world::{Clock, Files, HttpClient, HttpOptions, SystemRandom};
+use crate::{imds, sts};
 
 /// Bindings that are looked at at the same time.
 const CONCURRENCY: u16 = 32;
@@ -66,6 +69,8 @@ pub(super) struct Work {
     pub(super) ready: Condition,
     /// Beats while the work goes on.
     pub(super) heart: Heart,
+    /// Where the ECS metadata service is, if not at its fixed address.
+    pub(super) metadata: Option<SocketAddr>,
 }
 
 /// Works until `shutdown` completes; exchanges under way are finished.
@@ -87,6 +92,7 @@ pub(super) async fn work(
         metrics,
         ready,
         heart,
+        metadata,
     } = work;
     ready.not_ready("Secrets and ServiceAccounts are not listed yet");
     let api = Api::<AlibabaRoleBinding>::all(client.clone());
@@ -97,17 +103,23 @@ pub(super) async fn work(
         configuration.sts.calls_per_second,
     );
     let context = Arc::new(Context {
-        clock: ServiceClock::new(clock),
+        clock: ServiceClock::new(clock.clone()),
         exchanger: Exchanger {
             client: client.clone(),
             files,
             configuration: Arc::new(configuration),
             gate: gate.clone(),
+            node: node(metadata, clock.clone())?,
+            clock,
+            random: Arc::new(SystemRandom),
+            oidc: Arc::default(),
         },
         reporter: Reporter::new(client.clone()),
         secrets,
         service_accounts: Arc::new(ServiceAccountIndex::default()),
         bindings: bindings.clone(),
+        claims: Arc::default(),
+        opted_in: Arc::default(),
         memory: std::sync::Mutex::default(),
         exchanges: Exchanges::default(),
         failure_log: FailureLog::default(),
@@ -116,31 +128,20 @@ pub(super) async fn work(
 
     let mut tasks = JoinSet::new();
     let (wake, woken) = mpsc::channel(WAKE_QUEUE);
-    let (secrets_listed, secrets_are_listed) = watch::channel(false);
-    tasks.spawn(watches::secrets(
-        client.clone(),
-        context.secrets.clone(),
-        wake.clone(),
-        secrets_listed,
-    ));
-    let (accounts_listed, accounts_are_listed) = watch::channel(false);
-    tasks.spawn(watches::service_accounts(
-        client,
-        context.service_accounts.clone(),
-        bindings.clone(),
-        wake.clone(),
-        accounts_listed,
-    ));
-    listed([secrets_are_listed, accounts_are_listed], &mut tasks).await?;
+    listed(follow(&mut tasks, &client, &context, &wake), &mut tasks).await?;
     info!("Secrets and ServiceAccounts are listed; reconciling");
     ready.ready();
     tasks.spawn(forget(context.clone()));
 
     let stop = CancellationToken::new();
-    let dispatcher = dispatch(context.clone(), wake, stop.clone());
+    let dispatcher = dispatch(context.clone(), wake.clone(), stop.clone());
+    tasks.spawn(oidc_watch::watch_oidc(context.clone(), wake.clone()));
 
+    let claims = context.claims.clone();
+    let mut wake = wake;
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
+        .inspect_ok(move |event| wake_concerned(&claims, event, &mut wake))
         .modify(strip)
         .reflect(writer)
         .applied_objects();
@@ -179,8 +180,8 @@ pub(super) async fn work(
     }
 }
 
-/// Waits for the first lists: without both every binding would look as if its Secret were missing.
-async fn listed(lists: [watch::Receiver<bool>; 2], tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+/// Waits for the first lists: without them every binding would look as if its Secret were missing.
+async fn listed(lists: [watch::Receiver<bool>; 3], tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
     for mut list in lists {
         tokio::select! {
             outcome = list.wait_for(|listed| *listed) => {
@@ -215,6 +216,61 @@ async fn probe(api: &Api<AlibabaRoleBinding>) -> anyhow::Result<()> {
 fn strip(binding: &mut AlibabaRoleBinding) {
     binding.metadata.managed_fields = None;
     binding.status = binding.status.take().map(fold);
+}
+
+/// Wakes those that ask for what somebody else asks for no more, or now.
+fn wake_concerned(claims: &Claims, event: &watcher::Event<AlibabaRoleBinding>, wake: &mut Wake) {
+    for (namespace, name) in claims.take_in(event) {
+        // Where the queue is full, the next look of that binding finds it out.
+        let _ = wake.try_send(ObjectRef::new(&name).within(&namespace));
+    }
+}
+
+/// Starts the watches beside that of the bindings. Each receiver turns true with the first list.
+fn follow(
+    tasks: &mut JoinSet<()>,
+    client: &kube::Client,
+    context: &Context,
+    wake: &Wake,
+) -> [watch::Receiver<bool>; 3] {
+    let (secrets, secrets_are_listed) = watch::channel(false);
+    tasks.spawn(watches::secrets(
+        client.clone(),
+        context.secrets.clone(),
+        context.claims.clone(),
+        wake.clone(),
+        secrets,
+    ));
+    let (accounts, accounts_are_listed) = watch::channel(false);
+    tasks.spawn(watches::service_accounts(
+        client.clone(),
+        context.service_accounts.clone(),
+        context.bindings.clone(),
+        wake.clone(),
+        accounts,
+    ));
+    let (namespaces, namespaces_are_listed) = watch::channel(false);
+    tasks.spawn(watches::opted_in(
+        client.clone(),
+        context.opted_in.clone(),
+        context.bindings.clone(),
+        wake.clone(),
+        namespaces,
+    ));
+    [
+        secrets_are_listed,
+        accounts_are_listed,
+        namespaces_are_listed,
+    ]
+}
+
+/// The way to the role of the operator's node.
+fn node(metadata: Option<SocketAddr>, clock: Arc<dyn Clock>) -> anyhow::Result<imds::Client> {
+    let http = Arc::new(HttpClient::new(&HttpOptions::metadata())?);
+    Ok(match metadata {
+        Some(address) => imds::Client::at(address, http, clock),
+        None => imds::Client::new(http, clock),
+    })
 }
 
 fn http_client(ca_file: Option<&PathBuf>, files: &dyn Files) -> anyhow::Result<HttpClient> {

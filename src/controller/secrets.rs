@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
+use super::reason::Reason;
 use crate::contract::FIELD_MANAGER;
 use crate::contract::annotations::secret as keys;
 
@@ -17,10 +18,12 @@ pub struct SecretFacts {
     pub uid: String,
     /// Its version, as a precondition of the next write.
     pub resource_version: String,
-    /// UID of its controller, if it has one.
+    /// UID of its controller, or of the binding that its annotations name where it has none.
     pub owner_uid: Option<String>,
-    /// Name of its controller.
+    /// The name that goes with that UID.
     pub owner_name: Option<String>,
+    /// Whether it has no controller, so that it outlives its binding (`deletionPolicy: Retain`).
+    pub retained: bool,
     /// When the credentials in it were issued.
     pub issued_at: Option<DateTime<Utc>>,
     /// When they end.
@@ -31,6 +34,8 @@ pub struct SecretFacts {
     pub data_hash: Option<String>,
     /// The refresh request that was answered last.
     pub refresh_answered: Option<String>,
+    /// Why the node's role stood in for a token, if it did.
+    pub fallback: Option<Reason>,
     /// Whether somebody but us has written data.
     pub foreign_data: bool,
     /// How many data keys are ours alone.
@@ -53,19 +58,56 @@ impl SecretFacts {
                 .map(|t| t.with_timezone(&Utc))
         };
         let (own_keys, foreign_data) = data_owners(meta.managed_fields.as_deref().unwrap_or(&[]));
+        let (owner_uid, owner_name) = owner.map_or_else(
+            || (annotation(keys::BINDING_UID), annotation(keys::BINDING)),
+            |owner| (Some(owner.uid.clone()), Some(owner.name.clone())),
+        );
         Some(Self {
             uid: meta.uid.clone()?,
             resource_version: meta.resource_version.clone()?,
-            owner_uid: owner.map(|reference| reference.uid.clone()),
-            owner_name: owner.map(|reference| reference.name.clone()),
+            owner_uid,
+            owner_name,
+            retained: owner.is_none(),
             issued_at: time(keys::ISSUED_AT),
             expiration: time(keys::EXPIRATION),
             inputs_hash: annotation(keys::INPUTS_HASH),
             data_hash: annotation(keys::DATA_HASH),
             refresh_answered: annotation(keys::REFRESH_ANSWERED),
+            fallback: annotation(keys::FALLBACK)
+                .map(|word| Reason::of_word(&word).unwrap_or(Reason::StsRefused)),
             foreign_data,
             own_keys,
         })
+    }
+}
+
+/// Whose a Secret is, as a binding sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenure {
+    /// This binding's.
+    Own,
+    /// An earlier binding of the same name left it: `deletionPolicy: Retain`.
+    Inherited,
+    /// Somebody else's.
+    Foreign,
+}
+
+impl SecretFacts {
+    /// Whose it is, as the binding of this name and UID sees it.
+    ///
+    /// Whoever may create Secrets can forge all of this. It gains them nothing: what counts as the
+    /// binding's is written with credentials that they could read anyway, nothing is taken over
+    /// without an exchange, and a Secret that stood there before the binding's first exchange never
+    /// counts as its outcome (see [`plan`](super::plan)).
+    #[must_use]
+    pub fn tenure(&self, name: &str, uid: &str) -> Tenure {
+        let same_uid = self.owner_uid.as_deref() == Some(uid);
+        let same_name = self.owner_name.as_deref() == Some(name);
+        match (self.retained, same_uid, same_name) {
+            (false, true, _) | (true, true, true) => Tenure::Own,
+            (true, false, true) => Tenure::Inherited,
+            _ => Tenure::Foreign,
+        }
     }
 }
 
@@ -123,14 +165,15 @@ impl SecretIndex {
             .cloned()
     }
 
-    /// Names of the Secrets of a namespace that the binding of this UID controls.
+    /// Names of the Secrets of a namespace that the binding of this UID controls; not those that
+    /// are to outlive it.
     #[must_use]
     pub fn owned_by(&self, namespace: &str, owner_uid: &str) -> Vec<(String, SecretFacts)> {
         self.state()
             .facts
             .range((namespace.to_owned(), String::new())..)
             .take_while(|((ns, _), _)| ns == namespace)
-            .filter(|(_, facts)| facts.owner_uid.as_deref() == Some(owner_uid))
+            .filter(|(_, facts)| !facts.retained && facts.owner_uid.as_deref() == Some(owner_uid))
             .map(|((_, name), facts)| (name.clone(), facts.clone()))
             .collect()
     }
@@ -252,5 +295,32 @@ mod tests {
         index.put("ns", "a", facts("1"));
         index.remove("ns", "a", "another uid");
         assert!(index.get("ns", "a").is_some());
+    }
+
+    fn owned(meta: serde_json::Value) -> SecretFacts {
+        let mut meta = meta;
+        meta["uid"] = json!("secret");
+        meta["resourceVersion"] = json!("1");
+        SecretFacts::of(&serde_json::from_value(meta).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_controller_decides_whose_it_is_and_annotations_only_where_there_is_none() {
+        let annotations = json!({keys::BINDING: "app", keys::BINDING_UID: "old"});
+        let controller = |uid: &str| {
+            json!([{"apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding", "name": "app",
+                    "uid": uid, "controller": true}])
+        };
+        let kept = owned(json!({"annotations": annotations}));
+        assert_eq!(kept.tenure("app", "old"), Tenure::Own);
+        assert_eq!(kept.tenure("app", "new"), Tenure::Inherited);
+        assert_eq!(kept.tenure("other", "new"), Tenure::Foreign);
+        let held =
+            owned(json!({"annotations": annotations, "ownerReferences": controller("held")}));
+        assert_eq!(held.tenure("app", "held"), Tenure::Own);
+        // The garbage collector takes it with its binding, so nobody inherits it.
+        assert_eq!(held.tenure("app", "new"), Tenure::Foreign);
+        assert_eq!(held.tenure("app", "old"), Tenure::Foreign);
+        assert_eq!(owned(json!({})).tenure("app", "new"), Tenure::Foreign);
     }
 }

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::fallback::Fallback;
+use super::opt_in::Pods;
 use super::plan::Failing;
 use super::reason::{Problem, Reason};
 use super::secrets::SecretFacts;
@@ -13,6 +15,14 @@ use crate::api::v1alpha1::{
 };
 use crate::credentials::formats::timestamp;
 
+/// Whether the status tells of an exchange into a Secret of this name.
+#[must_use]
+pub fn tells_of_exchange(status: Option<&AlibabaRoleBindingStatus>, secret_name: &str) -> bool {
+    status.is_some_and(|status| {
+        status.last_refresh_time.is_some() && status.secret_name.as_deref() == Some(secret_name)
+    })
+}
+
 /// Condition types, in the order in which they are shown.
 pub mod condition {
     /// The Secret holds valid credentials of what the spec asks for.
@@ -21,6 +31,8 @@ pub mod condition {
     pub const CREDENTIALS_ISSUED: &str = "CredentialsIssued";
     /// The Secret holds what was issued last.
     pub const SECRET_SYNCED: &str = "SecretSynced";
+    /// With `spec.injectPods`: pods of the ServiceAccount get the role from the webhook.
+    pub const PODS_INJECTED: &str = "PodsInjected";
 }
 
 /// A status for keeping in memory. The conditions of a binding with which all is well are most of
@@ -96,6 +108,8 @@ pub struct View<'a> {
     pub failing: Option<&'a Failing>,
     /// When the next exchange is planned.
     pub next: Option<DateTime<Utc>>,
+    /// What comes of `injectPods`, if the binding asks for it.
+    pub pods: Option<&'a Pods>,
     /// Session ARN and access key id of credentials that were issued just now.
     pub issued: Option<(&'a str, &'a str)>,
 }
@@ -115,7 +129,10 @@ pub fn compose(view: &View<'_>) -> AlibabaRoleBindingStatus {
     AlibabaRoleBindingStatus {
         observed_generation: view.binding.metadata.generation,
         conditions: conditions(view, &before.conditions),
-        source: view.secret.map(|_| CredentialSource::Oidc),
+        source: view.secret.map(|secret| match secret.fallback {
+            None => CredentialSource::Oidc,
+            Some(_) => CredentialSource::EcsMetadata,
+        }),
         role_arn: view
             .wanted
             .map(|wanted| wanted.role_arn.to_string())
@@ -173,6 +190,10 @@ fn conditions(view: &View<'_>, before: &[Condition]) -> Vec<Condition> {
         (condition::SECRET_SYNCED, Some(synced(view))),
     ]
     .into_iter()
+    .chain(
+        view.pods
+            .map(|pods| (condition::PODS_INJECTED, Some(pods.said()))),
+    )
     .filter_map(|(kind, said)| {
         let old = before.iter().find(|condition| condition.type_ == kind);
         let Some((status, reason, message)) = said else {
@@ -206,9 +227,14 @@ fn ready(view: &View<'_>) -> Said {
         None if view.current && valid => {
             let role = view
                 .wanted
-                .map(|wanted| wanted.role_arn.as_str())
+                .map(|wanted| wanted.last_role().as_str())
                 .unwrap_or_default();
-            ("True", Reason::CredentialsFresh, fresh(role, &until))
+            let message = fresh(role, &until);
+            let (reason, message) = match view.secret.and_then(|secret| secret.fallback) {
+                None => (Reason::CredentialsFresh, message),
+                Some(because) => (Reason::FallbackInUse, by_node(&message, because)),
+            };
+            ("True", reason, message)
         }
         None if view.current => (
             "False",
@@ -241,9 +267,33 @@ fn issued(view: &View<'_>) -> Option<Said> {
     match view.failing {
         Some(failing) if is_about_secret(failing.problem.reason) => None,
         Some(failing) => Some(("False", failing.problem.reason, told(&failing.problem))),
-        None if view.current => Some(("True", Reason::CredentialsFresh, ISSUED.to_owned())),
+        None if view.current => {
+            let (reason, message) = match view.secret.and_then(|secret| secret.fallback) {
+                None => (Reason::CredentialsFresh, ISSUED.to_owned()),
+                Some(because) => (Reason::FallbackInUse, by_node(ISSUED, because)),
+            };
+            let message = match view.wanted.map(|wanted| &wanted.fallback) {
+                // Better told now than on the day when it is needed.
+                Some(Fallback::NotAllowed(why)) => {
+                    format!(
+                        "{message}; the fallback that spec.fallback asks for is not allowed: {why}"
+                    )
+                }
+                _ => message,
+            };
+            Some(("True", reason, message))
+        }
         None => None,
     }
+}
+
+/// Why the node's role stood in for a token.
+fn by_node(message: &str, because: Reason) -> String {
+    let entry = because.entry();
+    format!(
+        "{message}, through the node's RAM role, because OIDC cannot work ({}): {} Remedy: {}",
+        entry.word, entry.meaning, entry.remedy
+    )
 }
 
 fn synced(view: &View<'_>) -> Said {
@@ -282,7 +332,7 @@ fn told(problem: &Problem) -> String {
     format!("{} Remedy: {}", sentence(&problem.message), problem.remedy)
 }
 
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?']) {
         text.to_owned()
     } else {
@@ -341,6 +391,7 @@ pub fn announcement(
         Some(_) if reason == Reason::Expired.as_str() => (true, Reason::Expired.as_str()),
         Some(failing) => (true, failing.problem.reason.as_str()),
         None if reason == Reason::CredentialsFresh.as_str() => (false, "CredentialsIssued"),
+        None if reason == Reason::FallbackInUse.as_str() => (true, Reason::FallbackInUse.as_str()),
         None if reason == Reason::Suspended.as_str() => (false, Reason::Suspended.as_str()),
         None if reason == Reason::Deferred.as_str() => (false, Reason::Deferred.as_str()),
         None => return None,
@@ -395,11 +446,13 @@ mod tests {
             resource_version: "1".into(),
             owner_uid: Some("u".into()),
             owner_name: Some("app".into()),
+            retained: false,
             issued_at: Some(at(0)),
             expiration: Some(at(60)),
             inputs_hash: None,
             data_hash: None,
             refresh_answered: None,
+            fallback: None,
             foreign_data: false,
             own_keys: 7,
         }
@@ -411,7 +464,7 @@ mod tests {
             count: 2,
             since: at(30),
             not_before: at(50),
-            inputs_hash: String::new(),
+            attempt: String::new(),
         }
     }
 
@@ -430,6 +483,7 @@ mod tests {
             current,
             failing,
             next: None,
+            pods: None,
             issued: None,
         })
     }
@@ -479,6 +533,94 @@ mod tests {
             assert_eq!(fold(status.clone()), status);
             assert_eq!(unfold(status.clone()), status);
         }
+    }
+
+    #[test]
+    fn a_fallback_in_use_is_ready_and_says_why_and_how_to_end_it() {
+        let by_node = SecretFacts {
+            fallback: Some(Reason::IssuerBroken),
+            ..secret()
+        };
+        let wanted = wanted();
+        let view = View {
+            now: at(1),
+            binding: &binding(),
+            shown: None,
+            wanted: Some(&wanted),
+            secret: Some(&by_node),
+            current: true,
+            failing: None,
+            next: None,
+            pods: None,
+            issued: None,
+        };
+        let status = compose(&view);
+        assert_eq!(ready_of(&status), ("True", "FallbackInUse"));
+        assert_eq!(status.source, Some(CredentialSource::EcsMetadata));
+        assert!(status.conditions[0].message.contains("IssuerBroken"));
+        let told = announcement(None, &status, None).unwrap();
+        assert!(told.warning && told.reason == "FallbackInUse");
+        // Back to OIDC is a transition, too.
+        let fresh = composed(35, Some(&status), true, None);
+        let told = announcement(Some(&status), &fresh, None).unwrap();
+        assert!(!told.warning && told.reason == "CredentialsIssued");
+    }
+
+    #[test]
+    fn a_fallback_that_is_not_allowed_is_told_before_it_is_needed() {
+        let wanted = Wanted {
+            fallback: Fallback::NotAllowed("it is not".into()),
+            ..wanted()
+        };
+        let secret = secret();
+        let status = compose(&View {
+            now: at(1),
+            binding: &binding(),
+            shown: None,
+            wanted: Some(&wanted),
+            secret: Some(&secret),
+            current: true,
+            failing: None,
+            next: None,
+            pods: None,
+            issued: None,
+        });
+        assert_eq!(ready_of(&status), ("True", "CredentialsFresh"));
+        assert!(
+            status.conditions[1]
+                .message
+                .contains("not allowed: it is not")
+        );
+    }
+
+    #[test]
+    fn pods_have_a_condition_where_they_are_asked_for() {
+        let (wanted, secret) = (wanted(), secret());
+        let view = View {
+            now: at(1),
+            binding: &binding(),
+            shown: None,
+            wanted: Some(&wanted),
+            secret: Some(&secret),
+            current: true,
+            failing: None,
+            next: None,
+            pods: Some(&Pods::NotOptedIn),
+            issued: None,
+        };
+        let status = compose(&view);
+        let said = &status.conditions[3];
+        assert_eq!((&*said.type_, &*said.status), ("PodsInjected", "False"));
+        assert!(
+            said.message
+                .contains("pod-identity.alibabacloud.com/injection")
+        );
+        let without = compose(&View {
+            pods: None,
+            shown: Some(&status),
+            ..view
+        });
+        assert_eq!(without.conditions.len(), 3);
     }
 
     #[test]

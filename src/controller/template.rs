@@ -51,7 +51,7 @@ pub(super) fn render(
             credentials.security_token.expose().to_owned(),
         ),
         ("expiration", timestamp(credentials.expiration)),
-        ("role_arn", wanted.role_arn.to_string()),
+        ("role_arn", wanted.last_role().to_string()),
         ("region", wanted.region.clone()),
     ]);
     wanted

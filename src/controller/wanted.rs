@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::chain::{self, Step};
 use super::delegation;
+use super::fallback::{self, Fallback};
 use super::reason::{Problem, Reason};
-use crate::api::configuration::Configuration;
+use crate::api::configuration::{Configuration, Delegation};
 use crate::api::v1alpha1::{
     AlibabaRoleBinding, AlibabaRoleBindingSpec, DeletionPolicy, Format, Network, SecretSpec,
     Session, TokenSourceType, default_secret_name, shortened,
@@ -34,10 +36,19 @@ pub struct Wanted {
     pub region: String,
     /// Name of the session.
     pub session_name: String,
+    /// Its name where the author does not choose it.
+    pub default_session_name: String,
     /// Life of the session.
     pub duration: Duration,
     /// Session policy.
     pub policy: Option<String>,
+    /// Further roles, each assumed with the session of the one before.
+    pub chain: Vec<Step>,
+    /// Whether the node's role may stand in where no token can be exchanged.
+    pub fallback: Fallback,
+    /// Whether provider and STS host are the operator's and the token is the `ServiceAccount`'s, so
+    /// that the outcome tells something about OIDC in this cluster.
+    pub usual: bool,
     /// Name of the Secret.
     pub secret_name: String,
     /// Shapes of the credentials in it.
@@ -48,6 +59,8 @@ pub struct Wanted {
     pub labels: BTreeMap<String, String>,
     /// Annotations of the Secret.
     pub annotations: BTreeMap<String, String>,
+    /// What becomes of the Secret when the binding goes.
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// Where the exchanged token comes from.
@@ -68,12 +81,14 @@ pub fn resolve(
     configuration: &Configuration,
 ) -> Result<Wanted, Problem> {
     let spec = &binding.spec;
-    refuse_unsupported(spec)?;
     let namespace = binding.metadata.namespace.clone().unwrap_or_default();
     let name = binding.metadata.name.clone().unwrap_or_default();
     let role_arn = role_arn(spec, configuration)?;
-    let token = token_from(spec, configuration, &namespace, &role_arn)?;
-    let delegated = matches!(token, TokenFrom::File(_));
+    let further = chain::roles(&spec.assume)?;
+    let roles: Vec<&RoleArn> = std::iter::once(&role_arn).chain(&further).collect();
+    let (token, delegation) = token_from(spec, configuration, &namespace, &roles)?;
+    let delegated = delegation.is_some();
+    let fallback = fallback::of(spec, configuration, &namespace, &roles, delegated);
     let session = spec.session.clone().unwrap_or_default();
     if delegated && session.name.is_some() {
         return Err(Problem::new(
@@ -84,6 +99,9 @@ pub fn resolve(
     let (endpoint, region) = endpoint(spec, configuration)?;
     let secret = spec.secret.clone().unwrap_or_default();
     Ok(Wanted {
+        chain: chain::steps(&spec.assume, further, delegation)?,
+        fallback,
+        usual: spec.oidc_provider_arn.is_none() && spec.sts.is_none() && !delegated,
         role_arn,
         provider_arn: provider_arn(spec, configuration)?,
         token,
@@ -93,12 +111,11 @@ pub fn resolve(
             .name
             .clone()
             .unwrap_or_else(|| session_name(&namespace, &name)),
-        duration: session.duration(),
-        policy: checked_policy(&session)?,
-        secret_name: secret
-            .name
-            .clone()
-            .unwrap_or_else(|| default_secret_name(&name)),
+        default_session_name: session_name(&namespace, &name),
+        duration: duration(&session)?,
+        policy: checked_policy("spec.session.policy", session.policy.as_ref())?,
+        secret_name: secret_name(binding),
+        deletion_policy: secret.deletion_policy.unwrap_or_default(),
         formats: formats(&secret),
         template: secret.template,
         labels: secret.labels,
@@ -145,17 +162,23 @@ impl Wanted {
             "labels": self.labels,
             "annotations": self.annotations,
         });
+        let mut inputs = inputs;
+        if !self.chain.is_empty() {
+            inputs["assume"] = self.chain.iter().map(Step::inputs).collect();
+        }
         hex(&Sha256::digest(inputs.to_string().as_bytes()))
     }
 
     /// How many calls of STS an exchange makes.
     #[must_use]
-    pub const fn calls(&self) -> u32 {
-        1
+    pub fn calls(&self) -> u32 {
+        let steps = u32::try_from(self.chain.len()).unwrap_or(u32::MAX);
+        steps.saturating_add(1)
     }
 
     /// Names what STS is asked for: two bindings with the same key may have one answer. Everything
-    /// of [`hash`](Self::hash) counts but how the Secret looks, and the namespace always does.
+    /// of [`hash`](Self::hash) counts but how the Secret looks, and the namespace always does; with a
+    /// fallback also what it leads to.
     #[must_use]
     pub fn exchange_key(&self, service_account_uid: Option<&str>) -> [u8; 16] {
         let asked = Self {
@@ -166,11 +189,35 @@ impl Wanted {
             annotations: BTreeMap::new(),
             ..self.clone()
         };
-        let text = format!("{}/{}", self.namespace, asked.hash(service_account_uid));
+        let session = match &self.fallback {
+            Fallback::Allowed(_) => self.default_session_name.as_str(),
+            Fallback::NotAsked | Fallback::NotAllowed(_) => "",
+        };
+        let attempt = self.attempt(&asked.hash(service_account_uid));
+        let text = format!("{}/{session}/{attempt}", self.namespace);
         let digest = Sha256::digest(text.as_bytes());
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         key
+    }
+
+    /// What a failure belongs to: with other inputs, or with a fallback, the next attempt may
+    /// succeed and is made at once.
+    #[must_use]
+    pub fn attempt(&self, hash: &str) -> String {
+        match &self.fallback {
+            Fallback::NotAsked => hash.to_owned(),
+            Fallback::NotAllowed(_) => format!("{hash} without fallback"),
+            Fallback::Allowed(_) => format!("{hash} with fallback"),
+        }
+    }
+
+    /// The role whose credentials the Secret holds.
+    #[must_use]
+    pub fn last_role(&self) -> &RoleArn {
+        self.chain
+            .last()
+            .map_or(&self.role_arn, |step| &step.role_arn)
     }
 }
 
@@ -183,31 +230,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
-}
-
-fn refuse_unsupported(spec: &AlibabaRoleBindingSpec) -> Result<(), Problem> {
-    let retain = spec
-        .secret
-        .as_ref()
-        .is_some_and(|secret| secret.deletion_policy == Some(DeletionPolicy::Retain));
-    let field = if !spec.assume.is_empty() {
-        "spec.assume"
-    } else if spec.fallback.is_some() {
-        "spec.fallback"
-    } else if spec.inject_pods {
-        "spec.injectPods"
-    } else if retain {
-        "spec.secret.deletionPolicy: Retain"
-    } else {
-        return Ok(());
-    };
-    Err(Problem::new(
-        Reason::Unsupported,
-        format!(
-            "{field} is not supported by rrsa {}",
-            env!("CARGO_PKG_VERSION")
-        ),
-    ))
 }
 
 fn invalid(field: &str, problem: impl std::fmt::Display) -> Problem {
@@ -239,18 +261,19 @@ fn provider_arn(
     )
 }
 
-fn token_from(
+/// The source of the token, with the permission where it is the operator's.
+fn token_from<'a>(
     spec: &AlibabaRoleBindingSpec,
-    configuration: &Configuration,
+    configuration: &'a Configuration,
     namespace: &str,
-    role: &RoleArn,
-) -> Result<TokenFrom, Problem> {
+    roles: &[&RoleArn],
+) -> Result<(TokenFrom, Option<&'a Delegation>), Problem> {
     let source = spec.token_source.as_ref();
     if source.is_none_or(|source| source.kind == TokenSourceType::ServiceAccount) {
         return spec
             .service_account_name
             .clone()
-            .map(TokenFrom::ServiceAccount)
+            .map(|name| (TokenFrom::ServiceAccount(name), None))
             .ok_or_else(|| invalid("spec.serviceAccountName", "is required"));
     }
     let file = source
@@ -258,17 +281,19 @@ fn token_from(
         .ok_or_else(|| invalid("spec.tokenSource.file", "is required with type File"))?;
     // One answer for an unknown name and for a missing permission: the names of the operator's
     // files are nobody else's business.
-    let allowed = configuration.token_files.contains_key(&file)
-        && delegation::permission(&configuration.delegation, namespace, &[role]).is_some();
-    if !allowed {
+    let permission = delegation::permission(&configuration.delegation, namespace, roles)
+        .filter(|_| configuration.token_files.contains_key(&file));
+    if permission.is_none() {
+        let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
         return Err(Problem::new(
             Reason::NotDelegated,
             format!(
-                "the operator's token file {file:?} is not delegated to namespace {namespace} for {role}"
+                "the operator's token file {file:?} is not delegated to namespace {namespace} for {} by one entry",
+                roles.join(", ")
             ),
         ));
     }
-    Ok(TokenFrom::File(file))
+    Ok((TokenFrom::File(file), permission))
 }
 
 /// The STS host, and the region that stands for it.
@@ -318,23 +343,29 @@ fn endpoint(
     ))
 }
 
-fn checked_policy(session: &Session) -> Result<Option<String>, Problem> {
-    if let Some(policy) = &session.policy
+/// The policy, if it is JSON.
+pub(super) fn checked_policy(
+    field: &str,
+    policy: Option<&String>,
+) -> Result<Option<String>, Problem> {
+    if let Some(policy) = policy
         && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(policy)
     {
-        return Err(invalid(
-            "spec.session.policy",
-            format!("is no JSON: {error}"),
-        ));
+        return Err(invalid(field, format!("is no JSON: {error}")));
     }
+    Ok(policy.cloned())
+}
+
+fn duration(session: &Session) -> Result<Duration, Problem> {
     let duration = session.duration();
-    if !(AssumeRoleWithOidc::MIN_DURATION..=AssumeRoleWithOidc::MAX_DURATION).contains(&duration) {
-        return Err(invalid(
+    if (AssumeRoleWithOidc::MIN_DURATION..=AssumeRoleWithOidc::MAX_DURATION).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(invalid(
             "spec.session.durationSeconds",
             "must be 900 to 43200",
-        ));
+        ))
     }
-    Ok(session.policy.clone())
 }
 
 fn formats(secret: &SecretSpec) -> BTreeSet<Format> {
@@ -355,6 +386,16 @@ fn formats(secret: &SecretSpec) -> BTreeSet<Format> {
 /// Longest session name of STS.
 const MAX_SESSION_NAME: usize = 64;
 
+/// The name of the Secret that a binding asks for.
+pub(super) fn secret_name(binding: &AlibabaRoleBinding) -> String {
+    let secret = binding.spec.secret.as_ref();
+    secret
+        .and_then(|secret| secret.name.clone())
+        .unwrap_or_else(|| {
+            default_secret_name(binding.metadata.name.as_deref().unwrap_or_default())
+        })
+}
+
 /// `<namespace>.<name>` in STS's alphabet.
 fn session_name(namespace: &str, name: &str) -> String {
     // Names of Kubernetes objects hold nothing that STS forbids.
@@ -364,7 +405,7 @@ fn session_name(namespace: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{AssumeStep, Fallback, FallbackType, Role, StsSpec, TokenSource};
+    use crate::api::v1alpha1::{AssumeStep, Role, StsSpec, TokenSource};
     use rstest::rstest;
 
     fn configuration() -> Configuration {
@@ -416,22 +457,6 @@ mod tests {
         assert_eq!(wanted.formats.len(), 4);
     }
 
-    #[rstest]
-    #[case::assume(|b: &mut AlibabaRoleBinding| b.spec.assume.push(AssumeStep { arn: "acs:ram::1:role/b".into(), external_id: None, duration_seconds: None, policy: None }), "spec.assume")]
-    #[case::fallback(|b: &mut AlibabaRoleBinding| b.spec.fallback = Some(Fallback { kind: FallbackType::EcsMetadata }), "spec.fallback")]
-    #[case::inject(|b: &mut AlibabaRoleBinding| b.spec.inject_pods = true, "spec.injectPods")]
-    #[case::retain(|b: &mut AlibabaRoleBinding| b.spec.secret = Some(SecretSpec { deletion_policy: Some(DeletionPolicy::Retain), ..SecretSpec::default() }), "Retain")]
-    fn what_does_not_exist_yet_is_refused_by_name(
-        #[case] change: fn(&mut AlibabaRoleBinding),
-        #[case] field: &str,
-    ) {
-        let mut binding = binding("team-a");
-        change(&mut binding);
-        let problem = resolve(&binding, &configuration()).unwrap_err();
-        assert_eq!(problem.reason, Reason::Unsupported);
-        assert!(problem.message.contains(field), "{}", problem.message);
-    }
-
     fn with_file(namespace: &str, file: &str) -> AlibabaRoleBinding {
         let mut binding = binding(namespace);
         binding.spec.token_source = Some(TokenSource {
@@ -454,6 +479,51 @@ mod tests {
             let problem = resolve(&with_file(namespace, file), &configuration).unwrap_err();
             assert_eq!(problem.reason, Reason::NotDelegated, "{namespace} {file}");
         }
+    }
+
+    #[test]
+    fn the_operators_token_needs_one_entry_for_the_whole_chain() {
+        let step = |arn: &str| AssumeStep {
+            arn: arn.to_owned(),
+            external_id: None,
+            duration_seconds: None,
+            policy: None,
+        };
+        let mut binding = with_file("team-a", "operator");
+        binding.spec.assume = vec![step("acs:ram::1:role/elsewhere")];
+        let problem = resolve(&binding, &configuration()).unwrap_err();
+        assert_eq!(problem.reason, Reason::NotDelegated);
+        assert!(
+            problem.message.contains("role/elsewhere"),
+            "{}",
+            problem.message
+        );
+        binding.spec.assume = vec![step("acs:ram::1:role/app")];
+        let wanted = resolve(&binding, &configuration()).unwrap();
+        assert_eq!(wanted.chain.len(), 1);
+        assert!(!wanted.usual);
+    }
+
+    #[test]
+    fn a_chain_is_an_input_and_a_word_of_the_administrator_is_none() {
+        let mut binding = binding("team-a");
+        let plain = resolve(&binding, &configuration()).unwrap();
+        binding.spec.assume = vec![AssumeStep {
+            arn: "acs:ram::1:role/b".to_owned(),
+            external_id: Some("mine".to_owned()),
+            duration_seconds: None,
+            policy: None,
+        }];
+        let chained = resolve(&binding, &configuration()).unwrap();
+        assert_ne!(plain.hash(None), chained.hash(None));
+        assert_eq!(chained.last_role().as_str(), "acs:ram::1:role/b");
+        // The hash stands on the Secret: whoever reads it could try out words until one fits.
+        let mut secret_words = chained.clone();
+        let mut others = chained.clone();
+        secret_words.chain[0].external_id = Some(chain::ExternalId::Administrator("a".into()));
+        others.chain[0].external_id = Some(chain::ExternalId::Administrator("b".into()));
+        assert_eq!(secret_words.hash(None), others.hash(None));
+        assert_ne!(secret_words.hash(None), chained.hash(None));
     }
 
     #[test]

@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use futures::channel::mpsc;
 use futures::{SinkExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
-use kube::{Api, Resource as _, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::claims::Claims;
+use super::opt_in::OptedIn;
 use super::secrets::{SecretFacts, SecretIndex};
 use super::service_accounts::ServiceAccountIndex;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::contract::MANAGED_BY_LABEL;
+use crate::contract::annotations::official;
 
 /// Names of bindings to look at.
 pub(super) type Wake = mpsc::Sender<ObjectRef<AlibabaRoleBinding>>;
@@ -29,6 +32,7 @@ const PAGE: u32 = 500;
 pub(super) async fn secrets(
     client: kube::Client,
     index: Arc<SecretIndex>,
+    claims: Arc<Claims>,
     mut wake: Wake,
     listed: watch::Sender<bool>,
 ) {
@@ -41,17 +45,13 @@ pub(super) async fn secrets(
     while let Some(event) = events.next().await {
         match event {
             Event::Init => index.begin_relist(),
-            Event::InitApply(secret) => {
-                take_in(&index, &secret);
-            }
+            Event::InitApply(secret) => take_in(&index, &secret),
             Event::InitDone => {
                 let gone = index.end_relist();
                 // The first list comes before any binding is looked at.
                 if listed.send_replace(true) {
                     for (namespace, facts) in gone {
-                        if let Some(owner) = facts.owner_name {
-                            let _ = wake.send(ObjectRef::new(&owner).within(&namespace)).await;
-                        }
+                        wake_all(&mut wake, &namespace, facts.owner_name).await;
                     }
                 }
             }
@@ -61,13 +61,11 @@ pub(super) async fn secrets(
                 let before = index.get(&namespace, &secret.name_any());
                 take_in(&index, &secret);
                 wake_owner(&mut wake, &secret).await;
-                let after = secret.owner_references().iter();
-                let mut owners = after.filter(|owner| owner.controller == Some(true));
+                let after = index.get(&namespace, &secret.name_any());
                 if let Some(before) = before
-                    && let Some(former) = before.owner_name
-                    && !owners.any(|owner| Some(&owner.uid) == before.owner_uid.as_ref())
+                    && after.is_none_or(|after| after.owner_uid != before.owner_uid)
                 {
-                    let _ = wake.send(ObjectRef::new(&former).within(&namespace)).await;
+                    wake_all(&mut wake, &namespace, before.owner_name).await;
                 }
             }
             Event::Delete(secret) => {
@@ -75,6 +73,9 @@ pub(super) async fn secrets(
                 let uid = secret.uid().unwrap_or_default();
                 index.remove(&namespace, &secret.name_any(), &uid);
                 wake_owner(&mut wake, &secret).await;
+                // The name is free: those that wait for it look again.
+                let waiting = claims.claimants(&namespace, &secret.name_any());
+                wake_all(&mut wake, &namespace, waiting).await;
             }
         }
     }
@@ -92,14 +93,14 @@ fn take_in(index: &SecretIndex, secret: &PartialObjectMeta<Secret>) {
 
 async fn wake_owner(wake: &mut Wake, secret: &PartialObjectMeta<Secret>) {
     let namespace = secret.namespace().unwrap_or_default();
-    let owner = secret.owner_references().iter().find(|owner| {
-        owner.controller == Some(true) && owner.kind == AlibabaRoleBinding::kind(&())
-    });
-    if let Some(owner) = owner {
+    let owner = SecretFacts::of(&secret.metadata).and_then(|facts| facts.owner_name);
+    wake_all(wake, &namespace, owner).await;
+}
+
+async fn wake_all(wake: &mut Wake, namespace: &str, names: impl IntoIterator<Item = String>) {
+    for name in names {
         // An error means that the controller is gone, and this task ends with it.
-        let _ = wake
-            .send(ObjectRef::new(&owner.name).within(&namespace))
-            .await;
+        let _ = wake.send(ObjectRef::new(&name).within(namespace)).await;
     }
 }
 
@@ -171,6 +172,62 @@ pub(super) async fn service_accounts(
             }
         }
     }
+}
+
+/// Follows the namespaces that opted in to injection for ever. `listed` turns true when the first list
+/// is complete.
+pub(super) async fn opted_in(
+    client: kube::Client,
+    index: Arc<OptedIn>,
+    bindings: Store<AlibabaRoleBinding>,
+    mut wake: Wake,
+    listed: watch::Sender<bool>,
+) {
+    let selector = format!("{}={}", official::INJECTION, official::INJECTION_ON);
+    let config = watcher::Config::default().labels(&selector).page_size(PAGE);
+    let mut events = events(
+        "namespaces",
+        watch_objects(Api::<PartialObjectMeta<Namespace>>::all(client), config),
+    );
+    while let Some(event) = events.next().await {
+        let changed = match event {
+            Event::Init => {
+                index.begin_relist();
+                continue;
+            }
+            Event::InitApply(namespace) => {
+                index.list(&namespace.name_any());
+                continue;
+            }
+            Event::InitDone => {
+                let changed = index.end_relist();
+                // The first list comes before any binding is looked at.
+                if !listed.send_replace(true) {
+                    continue;
+                }
+                changed
+            }
+            // A namespace that loses the label leaves the watch.
+            Event::Apply(namespace) | Event::Delete(namespace)
+                if !index.put(&namespace.name_any(), is_opted_in(&namespace)) =>
+            {
+                continue;
+            }
+            Event::Apply(namespace) | Event::Delete(namespace) => vec![namespace.name_any()],
+        };
+        for binding in bindings.state() {
+            let namespace = binding.metadata.namespace.as_ref();
+            if binding.spec.inject_pods && namespace.is_some_and(|own| changed.contains(own)) {
+                let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
+            }
+        }
+    }
+}
+
+fn is_opted_in(namespace: &PartialObjectMeta<Namespace>) -> bool {
+    let label = namespace.labels().get(official::INJECTION);
+    label.is_some_and(|value| value == official::INJECTION_ON)
+        && namespace.metadata.deletion_timestamp.is_none()
 }
 
 /// The events of a watch that heals itself; its errors are logged and waited out.

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::core::request::Request;
 use kube::{Api, Resource as _};
+use serde_json::json;
 
 use super::api::{api_problem, metadata_of, within};
 use super::content::{self, Content};
 use super::reason::{Problem, Reason};
 use super::secrets::SecretFacts;
 use super::wanted::Wanted;
-use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::api::v1alpha1::{AlibabaRoleBinding, DeletionPolicy};
 use crate::contract::annotations::secret as keys;
 use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL};
 use crate::credentials::formats::timestamp;
@@ -36,6 +37,8 @@ pub struct Refresh<'a> {
     pub issued_at: DateTime<Utc>,
     /// When they end.
     pub expiration: DateTime<Utc>,
+    /// Why the node's role stood in for a token, if it did.
+    pub fallback: Option<Reason>,
     /// The refresh request that this answers.
     pub answers: Option<&'a str>,
 }
@@ -132,6 +135,47 @@ impl Writer {
         }
     }
 
+    /// Makes a Secret go with its binding, or outlive it, and leaves everything else as it is.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. Nothing was written then.
+    pub async fn change_owner(
+        &self,
+        binding: &AlibabaRoleBinding,
+        wanted: &Wanted,
+        facts: &SecretFacts,
+    ) -> Result<SecretFacts, WriteError> {
+        let name = wanted.secret_name.as_str();
+        let action = format!("change the owner of Secret {}/{name}", wanted.namespace);
+        let uid = binding.metadata.uid.as_deref().unwrap_or_default();
+        // A strategic merge touches our own entry of the list only.
+        let owner = owner(binding, wanted.deletion_policy).map_or_else(
+            || json!({"$patch": "delete", "uid": uid}),
+            |owner| json!(owner),
+        );
+        let patch = Patch::Strategic(json!({"metadata": {
+            "uid": facts.uid,
+            "resourceVersion": facts.resource_version,
+            "ownerReferences": [owner],
+            "annotations": {
+                keys::BINDING: binding.metadata.name,
+                keys::BINDING_UID: uid,
+            },
+        }}));
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let call = self.api.patch_metadata(name, &parameters, &patch);
+        match within(&action, call).await.map_err(WriteError::Problem)? {
+            Ok(secret) => SecretFacts::of(&secret.metadata).ok_or(WriteError::Changed),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                Err(WriteError::Changed)
+            }
+            Err(error) => Err(WriteError::Problem(api_problem(&action, &error))),
+        }
+    }
+
     /// The metadata of a Secret, if it exists.
     ///
     /// # Errors
@@ -189,7 +233,7 @@ impl Writer {
         }
     }
 
-    /// A replacement keeps the labels, annotations and finalizers that others put there.
+    /// A replacement keeps the labels, annotations, finalizers and owners that others put there.
     async fn keep_foreign_metadata(
         &self,
         secret: &mut Secret,
@@ -204,7 +248,8 @@ impl Writer {
         let merge = |mine: &mut Option<BTreeMap<String, String>>, theirs, ours: &[String]| {
             let mine = mine.get_or_insert_default();
             for (key, value) in Option::<BTreeMap<String, String>>::unwrap_or_default(theirs) {
-                if !ours.contains(&key) {
+                // What stands under our own names is ours to say, whoever wrote it.
+                if !ours.contains(&key) && !key.starts_with(OWN_KEYS) {
                     mine.entry(key).or_insert(value);
                 }
             }
@@ -220,6 +265,15 @@ impl Writer {
             &ours.annotations,
         );
         secret.metadata.finalizers = live.metadata.finalizers;
+        let owners = live.metadata.owner_references.unwrap_or_default();
+        let others = owners
+            .into_iter()
+            .filter(|owner| owner.controller != Some(true));
+        secret
+            .metadata
+            .owner_references
+            .get_or_insert_default()
+            .extend(others);
         Ok(())
     }
 }
@@ -238,6 +292,9 @@ fn invalid(name: &str, status: &kube::core::Status) -> Problem {
     let message = format!("Secret {name} cannot be written: {}", status.message);
     Problem::new(reason, message)
 }
+
+/// How the names of our annotations begin.
+const OWN_KEYS: &str = "rrsa.io/";
 
 /// Labels and annotations that we own on an object.
 struct Owned {
@@ -277,6 +334,14 @@ fn require(secret: &mut Secret, facts: &SecretFacts) {
     secret.metadata.resource_version = Some(facts.resource_version.clone());
 }
 
+/// What makes a Secret go with its binding.
+fn owner(binding: &AlibabaRoleBinding, policy: DeletionPolicy) -> Option<OwnerReference> {
+    match policy {
+        DeletionPolicy::Delete => binding.controller_owner_ref(&()),
+        DeletionPolicy::Retain => None,
+    }
+}
+
 fn desired(refresh: &Refresh<'_>) -> Secret {
     let Refresh {
         binding,
@@ -305,6 +370,9 @@ fn desired(refresh: &Refresh<'_>) -> Secret {
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
+    if let Some(reason) = refresh.fallback {
+        annotations.insert(keys::FALLBACK.to_owned(), reason.as_str().to_owned());
+    }
     if let Some(request) = refresh.answers {
         annotations.insert(keys::REFRESH_ANSWERED.to_owned(), request.to_owned());
     }
@@ -314,7 +382,7 @@ fn desired(refresh: &Refresh<'_>) -> Secret {
             namespace: Some(wanted.namespace.clone()),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: binding.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: owner(binding, wanted.deletion_policy).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),

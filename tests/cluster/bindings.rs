@@ -17,6 +17,10 @@ use crate::support::wait;
 /// Longest wait for something that the controller does at once.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// A session policy.
+pub(crate) const POLICY: &str =
+    r#"{"Version":"1","Statement":[{"Effect":"Allow","Action":"oss:GetObject","Resource":"*"}]}"#;
+
 /// One binding `app` in a namespace of its own, with its ServiceAccount `app` and a role that
 /// trusts it.
 pub(crate) struct Scene<'a> {
@@ -63,8 +67,13 @@ impl<'a> Scene<'a> {
 
     /// Creates the binding `app`.
     pub(crate) async fn bind(&self, spec: Value) -> Result<AlibabaRoleBinding> {
+        self.bind_as("app", spec).await
+    }
+
+    /// Creates a binding of this name.
+    pub(crate) async fn bind_as(&self, name: &str, spec: Value) -> Result<AlibabaRoleBinding> {
         let spec: AlibabaRoleBindingSpec = serde_json::from_value(spec)?;
-        let binding = AlibabaRoleBinding::new("app", spec);
+        let binding = AlibabaRoleBinding::new(name, spec);
         Ok(self
             .bindings()
             .create(&PostParams::default(), &binding)
@@ -95,16 +104,28 @@ impl<'a> Scene<'a> {
         self.namespace.api()
     }
 
-    /// Waits until the condition speaks of the present spec and has this status and reason.
+    /// Waits until the condition of the binding `app` speaks of the present spec and has this status
+    /// and reason.
     pub(crate) async fn says(
         &self,
         condition: &str,
         status: &str,
         reason: &str,
     ) -> Result<AlibabaRoleBinding> {
-        let what = format!("{condition}={status} {reason} on binding app");
+        self.says_of("app", condition, status, reason).await
+    }
+
+    /// The same for the binding of this name.
+    pub(crate) async fn says_of(
+        &self,
+        name: &str,
+        condition: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<AlibabaRoleBinding> {
+        let what = format!("{condition}={status} {reason} on binding {name}");
         wait::until(&what, SOON, async || {
-            let binding = self.bindings().get("app").await?;
+            let binding = self.bindings().get(name).await?;
             let shown = binding.status.clone().unwrap_or_default();
             let found = shown.conditions.iter().find(|c| c.type_ == condition);
             let found = found.with_context(|| format!("no condition {condition} yet"))?;

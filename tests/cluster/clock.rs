@@ -67,6 +67,7 @@ async fn run_controller(
         )?,
         clock,
         files: Arc::new(SystemFiles),
+        metadata: None,
         admin_listener: std::net::TcpListener::bind("127.0.0.1:0")?,
         ready_file: None,
         election: None,

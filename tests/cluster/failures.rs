@@ -171,23 +171,6 @@ async fn a_wrong_audience_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_comes_later_is_unsupported_and_not_ignored() -> Result<()> {
-    with_scene(async |scene| {
-        let change = json!({"assume": [{"arn": role("next")}]});
-        breaks(
-            scene,
-            Broken {
-                change,
-                reason: "Unsupported",
-                remedy: "Remove the field",
-            },
-        )
-        .await
-    })
-    .await
-}
-
-#[tokio::test]
 async fn a_delegated_token_of_the_operator_is_exchanged() -> Result<()> {
     with_scene(async |scene| {
         let delegated = role("delegated-good");

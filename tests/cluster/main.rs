@@ -11,8 +11,10 @@ mod support;
 
 mod binding;
 mod bindings;
+mod chain;
 mod clock;
 mod failures;
+mod fallback;
 mod fixture;
 mod operator;
 mod outages;
@@ -20,6 +22,7 @@ mod ownership;
 mod policy;
 mod refresh;
 mod replicas;
+mod retain;
 mod rights;
 mod schema;
 mod tenant;

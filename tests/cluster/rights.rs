@@ -25,6 +25,7 @@ const OF_CONTROLLER: &[&str] = &[
     "alibabarolebindings.rrsa.io: list watch",
     "alibabarolebindings/status.rrsa.io: patch",
     "events.events.k8s.io: create",
+    "namespaces: list watch",
     "secrets: create delete get list patch update watch",
     "serviceaccounts/token: create",
     "serviceaccounts: get list watch",

@@ -22,7 +22,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
 
-use crate::simulators::config::{FederatedTrust, Provider, Role, SimulatorConfig, Subjects, Trust};
+use crate::simulators::config::{
+    FederatedTrust, PrincipalTrust, Provider, Role, SimulatorConfig, Subjects, Trust,
+};
+use crate::simulators::metadata::{Metadata, MetadataConfig};
 use crate::simulators::sts::Sts;
 use crate::support::kubernetes::{Cluster, Process};
 use crate::support::logs;
@@ -33,6 +36,14 @@ mod webhook;
 pub(crate) const ACCOUNT: &str = "1234567890123456";
 /// The provider that the simulator registers for the cluster.
 pub(crate) const PROVIDER: &str = "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0test";
+/// Name of the RAM role of the operator's node.
+pub(crate) const NODE_ROLE: &str = "node-own";
+/// An STS host that bindings may name and where nobody answers.
+pub(crate) const DEAD_HOST: &str = "localhost:1";
+/// External id of the administrator's delegation entry for the roles `chained-*`.
+pub(crate) const DELEGATED_ID: &str = "delegated/external-id";
+/// External id of the administrator's entry for the fallback.
+pub(crate) const FALLBACK_ID: &str = "fallback/external-id";
 /// Where the operator lives.
 pub(crate) const NAMESPACE: &str = "rrsa-system";
 /// Life of the tokens that controller and webhook run with: longer than any test.
@@ -71,6 +82,8 @@ pub(crate) struct Installation {
     issuer: String,
     /// STS; it lives on its own runtime, because every test has one of its own.
     pub(crate) sts: Sts,
+    /// The metadata service of the operator's node.
+    pub(crate) metadata: Metadata,
     runtime: Option<Runtime>,
 }
 
@@ -108,9 +121,9 @@ impl Installation {
             .thread_name("simulators")
             .enable_all()
             .build()?;
-        let sts = {
+        let (sts, metadata) = {
             let _inside = runtime.enter();
-            Sts::start(SimulatorConfig {
+            let sts = Sts::start(SimulatorConfig {
                 providers: vec![Provider {
                     arn: PROVIDER.to_owned(),
                     issuer: issuer.clone(),
@@ -121,7 +134,14 @@ impl Installation {
                 }],
                 session_lifetime: choices.session_lifetime,
                 ..SimulatorConfig::default()
-            })?
+            })?;
+            let instance = MetadataConfig {
+                role: Some(NODE_ROLE.to_owned()),
+                account_id: ACCOUNT.to_owned(),
+                ..MetadataConfig::default()
+            };
+            let metadata = Metadata::start(instance, sts.issuance())?;
+            (sts, metadata)
         };
         std::fs::write(folder.join("sts-ca.pem"), sts.ca_pem())?;
         let account = async |name| {
@@ -138,6 +158,7 @@ impl Installation {
             folder,
             issuer,
             sts,
+            metadata,
             runtime: Some(runtime),
         };
         installation
@@ -173,6 +194,7 @@ impl Installation {
                 "--config",
             ])
             .arg(self.configuration())
+            .arg(format!("--metadata-address={}", self.metadata.address()))
             .env("KUBECONFIG", &self.controller_kubeconfig);
         let process = cluster.spawn("rrsa-controller", &command)?;
         *self.controller.lock().unwrap() = Some(process);
@@ -273,20 +295,34 @@ impl Installation {
 
     /// Makes RAM know a role that trusts these subjects (`system:serviceaccount:…`).
     pub(crate) fn trust(&self, role_arn: &str, subjects: &[String]) {
-        let role = Role::new(
-            role_arn,
-            vec![Trust::Federated(FederatedTrust {
-                provider_arn: PROVIDER.to_owned(),
-                audiences: vec!["sts.aliyuncs.com".to_owned()],
-                issuer: Some(self.issuer.clone()),
-                subjects: Subjects {
-                    equals: subjects.to_vec(),
-                    like: Vec::new(),
-                },
-            })],
-        );
+        let trust = Trust::Federated(FederatedTrust {
+            provider_arn: PROVIDER.to_owned(),
+            audiences: vec!["sts.aliyuncs.com".to_owned()],
+            issuer: Some(self.issuer.clone()),
+            subjects: Subjects {
+                equals: subjects.to_vec(),
+                like: Vec::new(),
+            },
+        });
         self.sts.update(|config| {
-            config.roles.retain(|known| known.arn != role.arn);
+            config.roles.retain(|known| known.arn != role_arn);
+            config.roles.push(Role::new(role_arn, vec![trust]));
+        });
+    }
+
+    /// Makes RAM know that a role trusts this other role as well, with this external id.
+    pub(crate) fn trust_role(&self, role_arn: &str, principal: &str, external_id: Option<&str>) {
+        let trust = Trust::Principal(PrincipalTrust {
+            principal: principal.to_owned(),
+            external_id: external_id.map(str::to_owned),
+        });
+        self.sts.update(|config| {
+            let known = config.roles.iter().position(|role| role.arn == role_arn);
+            let mut role = match known {
+                Some(place) => config.roles.remove(place),
+                None => Role::new(role_arn, Vec::new()),
+            };
+            role.trust.push(trust);
             config.roles.push(role);
         });
     }
@@ -329,12 +365,23 @@ region: cn-hangzhou
 sts:
   endpoint: "{sts}"
   caFile: {folder}/sts-ca.pem
+  allowedHosts: ["{DEAD_HOST}", "{sts}"]
 tokenFiles:
   operator: {folder}/operator
   elsewhere: {folder}/elsewhere
 delegation:
   - namespaces: ["rrsa-test-*"]
     roles: ["acs:ram::{ACCOUNT}:role/delegated-*"]
+  - namespaces: ["rrsa-test-*"]
+    roles: ["acs:ram::{ACCOUNT}:role/chained-*"]
+    externalId: {DELEGATED_ID}
+ecsFallback:
+  - namespaces: ["rrsa-test-*"]
+    roles: ["acs:ram::{ACCOUNT}:role/rrsa-test-*"]
+    externalId: {FALLBACK_ID}
+  - namespaces: ["rrsa-test-*"]
+    roles: ["acs:ram::{ACCOUNT}:role/{NODE_ROLE}"]
+    nodeRole: true
 "#
         )
     }

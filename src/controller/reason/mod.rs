@@ -92,6 +92,15 @@ impl Reason {
         self.entry().word
     }
 
+    /// The reason with this word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == word)
+    }
+
     /// What to do about it. Empty where nothing is wrong.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
@@ -196,10 +205,8 @@ mod tests {
                 "{word}"
             );
             assert!(meaning.ends_with('.'), "{word}");
-            assert!(
-                !remedy.is_empty() || *reason == Reason::CredentialsFresh,
-                "{word}"
-            );
+            let well = [Reason::CredentialsFresh, Reason::NamespaceOptedIn].contains(reason);
+            assert!(!remedy.is_empty() || well, "{word}");
         }
     }
 

@@ -36,6 +36,9 @@ reasons! {
     CredentialsFresh "CredentialsFresh" Nothing Nobody
         "The Secret holds valid credentials of what the spec asks for."
         ""
+    FallbackInUse "FallbackInUse" Nothing Administrator
+        "The credentials are valid, but came through the node's RAM role (spec.fallback), because OIDC cannot work in this cluster."
+        "Mend what keeps OIDC from working; it is tried again by itself and wins as soon as it works."
     RefreshFailing "RefreshFailing" Nothing Nobody
         "The credentials are valid, but the last attempt to renew them failed."
         "See the condition CredentialsIssued and status.failure for the cause."
@@ -48,9 +51,6 @@ reasons! {
     Deferred "Deferred" Nothing Nobody
         "A change waits because the last one was answered just now."
         "None; edits, deletions and refresh requests are answered once a minute, this one at status.nextRefreshTime."
-    Unsupported "Unsupported" WaitsForUser Author
-        "The spec asks for something that this release does not do."
-        "Remove the field; see the documentation of this release."
     InvalidSpec "InvalidSpec" WaitsForUser Author
         "The schema accepts the spec, but it makes no sense here."
         "Correct the field that the message names."
@@ -66,6 +66,12 @@ reasons! {
     NotDelegated "NotDelegated" WaitsForUser Administrator
         "The operator's configuration does not delegate its token to this namespace for every role of the chain."
         "Use tokenSource type ServiceAccount, or ask the cluster's administrator for a delegation entry that allows this namespace and every role of the chain."
+    FallbackNotAllowed "FallbackNotAllowed" Transient Administrator
+        "OIDC cannot work, the binding asks for the fallback, and may not have it."
+        "Mend what the message names first; or leave out oidcProviderArn, sts and tokenSource, and ask the cluster's administrator for an ecsFallback entry that allows this namespace and every role of the binding."
+    MetadataUnavailable "MetadataUnavailable" Transient Administrator
+        "The fallback needs the node's RAM role, and the ECS metadata service does not give its credentials."
+        "Attach a RAM role to the ECS instance on which the operator runs, and let the operator reach the metadata service; or mend what keeps OIDC from working."
     TokenFileUnreadable "TokenFileUnreadable" WaitsForUser Administrator
         "The operator's token file cannot be read."
         "The cluster's administrator must mount the projected token at the path that tokenFiles of the operator's configuration names."
@@ -120,6 +126,18 @@ reasons! {
     ClockSkew "ClockSkew" Transient Administrator
         "The operator's clock is too far from the time at STS to sign a step of the chain."
         "Correct the clock of the operator's node; it is tried again with the time at STS."
+    NamespaceOptedIn "NamespaceOptedIn" Nothing Nobody
+        "Condition `PodsInjected`, with spec.injectPods: pods of the ServiceAccount get the role from the webhook."
+        ""
+    NamespaceNotOptedIn "NamespaceNotOptedIn" Nothing Author
+        "Condition `PodsInjected`, with spec.injectPods: the namespace did not opt in to injection."
+        "Label the namespace, or the pods that are meant, with pod-identity.alibabacloud.com/injection: \"on\"."
+    OptInNotSeen "OptInNotSeen" Nothing Administrator
+        "Condition `PodsInjected`, with spec.injectPods: the operator works for a list of namespaces and may not read their labels."
+        "Look at the label pod-identity.alibabacloud.com/injection of namespace and pods."
+    OlderBinding "OlderBinding" Nothing Author
+        "Condition `PodsInjected`, with spec.injectPods: an older binding for the same ServiceAccount decides."
+        "Set injectPods on one binding of a ServiceAccount only."
     StsRefused "STSRefused" Slow Ram
         "STS refused with a code that this release does not know."
         "See the code and the message; the request id helps in a support ticket."
