@@ -37,10 +37,11 @@ use super::watches::Wake;
 use super::{oidc_watch, watches};
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::imds;
 use crate::serving::liveness::Heart;
 use crate::serving::readiness::Condition;
+use crate::sts;
 use crate::world::{Clock, Files, HttpClient, HttpOptions, SystemRandom};
-use crate::{imds, sts};
 
 /// Bindings that are looked at at the same time.
 const CONCURRENCY: u16 = 32;
