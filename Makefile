@@ -5,10 +5,10 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench scale lint static generate kubernetes node image
+.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook
 
 help: ## Show the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
 
 demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (under a minute once built)
 	cargo build --locked --bins --examples
@@ -21,6 +21,12 @@ test: kubernetes node lint static ## Everything that CI runs
 
 bench: ## Measure; figures of one run may be compared, those of two machines may not
 	cargo bench --locked --no-default-features --bench credentials
+	cargo bench --locked --bench webhook
+	$(MAKE) bench-webhook
+
+bench-webhook: kubernetes ## Measure the webhook as a process; FIGURES="--neighbours DIR --only reviews" chooses
+	cargo build --locked --release --bin rrsa --example webhook-figures
+	target/release/examples/webhook-figures $(FIGURES)
 
 # What scale is given: SCALE='--bindings 10000 --namespaces 500 --steady 60 --due 1000 --due-namespaces 50' is design 9.
 SCALE ?=

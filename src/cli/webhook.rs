@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::LogArgs;
 use super::operator::{self, bind, shutdown_signal};
-use crate::webhook::{self, Options};
+use crate::serving::rotation::Times;
+use crate::webhook::registration::Callee;
+use crate::webhook::{self, Certificates, Options, Own};
 use crate::world::{SystemClock, SystemFiles};
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +86,56 @@ pub(super) struct Args {
         default_value = "rrsa"
     )]
     webhook_configuration: String,
+    /// Life of a certificate authority in seconds; after two thirds of it another one takes over.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_CA_LIFE",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "31536000",
+        value_parser = seconds
+    )]
+    ca_life: Duration,
+    /// Life of the server certificate in seconds; it is renewed after two thirds of it.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_CERTIFICATE_LIFE",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "604800",
+        value_parser = seconds
+    )]
+    certificate_life: Duration,
+    /// Seconds that the API servers are given to learn of a new caBundle before a certificate
+    /// relies on it.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_TRUST_DELAY",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = seconds
+    )]
+    trust_delay: Duration,
+    /// A mounted certificate (PEM, with its chain), such as cert-manager's, instead of one of our
+    /// own authority. It is read again when it changes; caBundle is left to whoever brings it.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_TLS_CERT",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The private key (PEM) of the mounted certificate.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_TLS_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
     /// Seconds between "not ready" and the closing of the listener when told to stop.
     #[arg(
         long,
@@ -117,6 +169,11 @@ impl Args {
             server_names,
             ca_secret,
             webhook_configuration,
+            ca_life,
+            certificate_life,
+            trust_delay,
+            tls_cert,
+            tls_key,
             drain_delay,
             ready_file,
             log,
@@ -125,6 +182,23 @@ impl Args {
         let configuration = operator::configuration(&config, &SystemFiles)?;
         let mut names = service_names(&service, &namespace);
         names.extend(server_names);
+        let certificates = match (tls_cert, tls_key) {
+            (Some(certificate), Some(key)) => Certificates::Mounted { certificate, key },
+            _ => Certificates::Own(Own {
+                secret_name: ca_secret,
+                webhook_configuration_name: webhook_configuration,
+                callee: Callee {
+                    namespace,
+                    service,
+                    server_names: names,
+                },
+                times: Times {
+                    authority: ca_life,
+                    leaf: certificate_life,
+                    propagation: trust_delay,
+                },
+            }),
+        };
         operator::runtime()?.block_on(async {
             let client = operator::client().await?;
             let options = Options {
@@ -133,10 +207,7 @@ impl Args {
                 clock: Arc::new(SystemClock),
                 listener: bind(listen)?,
                 admin_listener: bind(admin_listen)?,
-                namespace,
-                ca_secret_name: ca_secret,
-                webhook_configuration_name: webhook_configuration,
-                server_names: names,
+                certificates,
                 drain_delay,
                 ready_file,
             };

@@ -46,6 +46,9 @@ pub const FALLBACK_ECS_METADATA: &str = "ecs-metadata";
 /// On a pod in mode `agent`: the role that the webhook resolved.
 pub const INJECTED_ROLE_ARN: &str = "rrsa.io/injected-role-arn";
 
+/// On the Secret of the webhook's certificate authorities: any new value asks for a rotation now.
+pub const ROTATION_REQUESTED_AT: &str = "rrsa.io/rotation-requested-at";
+
 /// On a binding: any new value asks for a refresh now.
 pub const REFRESH_REQUESTED_AT: &str = "rrsa.io/refresh-requested-at";
 

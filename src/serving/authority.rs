@@ -1,12 +1,9 @@
 //! A certificate authority of our own, and the server certificates that it signs. Pure but for
 //! randomness.
 //!
-//! The authority lives in one Secret that all replicas share: `tls.crt` and `tls.key` are the
-//! certificate and key that sign, `ca.crt` is the bundle of all authorities that clients must
-//! trust, which during a rotation are two. Server certificates never leave the memory of the
-//! replica that uses them.
+//! Server certificates never leave the memory of the replica that uses them; how authorities are
+//! kept is in [`super::authorities`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,34 +21,14 @@ use x509_parser::prelude::FromDer;
 
 use crate::secret::SecretText;
 
-/// Life of an authority. Long, because nothing rotates it yet.
-pub const AUTHORITY_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
-/// Life of a server certificate.
-pub const LEAF_LIFE: Duration = Duration::from_hours(7 * 24);
 /// How far certificates reach back, for clocks that run behind.
-const SKEW: Duration = Duration::from_hours(1);
+pub const SKEW: Duration = Duration::from_hours(1);
 /// Name of the authority in its certificate.
 const AUTHORITY_NAME: &str = "rrsa webhook authority";
-
-/// The keys of the Secret.
-pub mod keys {
-    /// Certificate that signs.
-    pub const CERTIFICATE: &str = "tls.crt";
-    /// Its private key.
-    pub const KEY: &str = "tls.key";
-    /// All certificates that clients must trust.
-    pub const BUNDLE: &str = "ca.crt";
-}
-
-/// The content of the Secret.
-pub type SecretData = BTreeMap<String, Vec<u8>>;
 
 /// Why there is no authority or certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The Secret's content is not what we write.
-    #[error("{0}")]
-    Malformed(String),
     /// The authority's own time is over.
     #[error("its certificate ended at {0}")]
     Expired(DateTime<Utc>),
@@ -60,13 +37,23 @@ pub enum AuthorityError {
     Issue(String),
 }
 
+/// What is wrong with an authority in PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Its certificate.
+    Certificate(&'static str),
+    /// Its private key.
+    Key(&'static str),
+}
+
 /// An authority.
 #[derive(Debug)]
 pub struct Authority {
     certificate: String,
+    der: CertificateDer<'static>,
     key: SecretText,
-    bundle: String,
     issuer: Issuer<'static, KeyPair>,
+    not_before: DateTime<Utc>,
     not_after: DateTime<Utc>,
 }
 
@@ -96,90 +83,98 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError::Issue`].
-    pub fn generate(now: DateTime<Utc>) -> Result<Self, AuthorityError> {
+    pub fn generate(now: DateTime<Utc>, life: Duration) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).map_err(issue)?;
-        let mut params = params(now, now + AUTHORITY_LIFE);
+        let mut params = params(now, now + life);
         params
             .distinguished_name
             .push(DnType::CommonName, AUTHORITY_NAME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(issue)?.pem();
+        let certificate = params.self_signed(&key).map_err(issue)?;
         Ok(Self {
-            bundle: certificate.clone(),
-            certificate,
+            certificate: certificate.pem(),
+            der: certificate.der().clone(),
             key: SecretText::new(key.serialize_pem()),
             issuer: Issuer::new(params, key),
-            not_after: now + AUTHORITY_LIFE,
+            not_before: now - SKEW,
+            not_after: now + life,
         })
     }
 
-    /// Reads one from the content of its Secret.
+    /// Reads one from its certificate and key in PEM.
     ///
     /// # Errors
-    /// [`AuthorityError::Malformed`] says which key is wrong; key material is never quoted.
-    pub fn from_secret(data: &SecretData) -> Result<Self, AuthorityError> {
-        let text = |key: &str| {
-            let bytes = data.get(key).ok_or_else(|| malformed(key, "is missing"))?;
-            String::from_utf8(bytes.clone()).map_err(|_| malformed(key, "is not text"))
-        };
-        let (certificate, key) = (text(keys::CERTIFICATE)?, SecretText::new(text(keys::KEY)?));
-        let bundle = text(keys::BUNDLE)?;
+    /// What is wrong with which of the two; neither is quoted.
+    pub fn from_pem(certificate: String, key: SecretText) -> Result<Self, Flaw> {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
-            .map_err(|_| malformed(keys::CERTIFICATE, "is not a PEM certificate"))?;
+            .map_err(|_| Flaw::Certificate("is not a PEM certificate"))?;
         let (_, parsed) = X509Certificate::from_der(&der)
-            .map_err(|_| malformed(keys::CERTIFICATE, "is not an X.509 certificate"))?;
+            .map_err(|_| Flaw::Certificate("is not an X.509 certificate"))?;
         if !parsed.is_ca() {
-            return Err(malformed(
-                keys::CERTIFICATE,
-                "is not the certificate of an authority",
-            ));
+            return Err(Flaw::Certificate("is not the certificate of an authority"));
         }
-        let key_pair = KeyPair::from_pem(key.expose())
-            .map_err(|_| malformed(keys::KEY, "is not a PEM private key"))?;
+        let key_pair =
+            KeyPair::from_pem(key.expose()).map_err(|_| Flaw::Key("is not a PEM private key"))?;
         if key_pair.subject_public_key_info() != parsed.public_key().raw {
-            return Err(malformed(
-                keys::KEY,
-                "does not belong to the certificate in tls.crt",
-            ));
+            return Err(Flaw::Key("does not belong to its certificate"));
         }
-        let trusted = CertificateDer::pem_slice_iter(bundle.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| malformed(keys::BUNDLE, "is not a list of PEM certificates"))?;
-        if !trusted.contains(&der) {
-            return Err(malformed(
-                keys::BUNDLE,
-                "does not hold the certificate in tls.crt",
-            ));
-        }
-        let not_after = DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
-            .ok_or_else(|| malformed(keys::CERTIFICATE, "has no sensible end"))?;
-        let issuer = Issuer::from_ca_cert_der(&der, key_pair).map_err(issue)?;
+        let time = |time: x509_parser::time::ASN1Time| {
+            DateTime::from_timestamp(time.timestamp(), 0)
+                .ok_or(Flaw::Certificate("has no sensible times"))
+        };
+        let (not_before, not_after) = (
+            time(parsed.validity().not_before)?,
+            time(parsed.validity().not_after)?,
+        );
+        let issuer = Issuer::from_ca_cert_der(&der, key_pair)
+            .map_err(|_| Flaw::Certificate("cannot sign"))?;
         Ok(Self {
             certificate,
+            der: der.into_owned(),
             key,
-            bundle,
             issuer,
+            not_before,
             not_after,
         })
     }
 
-    /// The content of its Secret.
+    /// Its certificate in PEM.
     #[must_use]
-    pub fn to_secret(&self) -> SecretData {
-        [
-            (keys::CERTIFICATE, self.certificate.as_str()),
-            (keys::KEY, self.key.expose()),
-            (keys::BUNDLE, self.bundle.as_str()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
-        .into()
+    pub fn certificate(&self) -> &str {
+        &self.certificate
     }
 
-    /// What clients must trust, as PEM.
+    /// Its certificate.
     #[must_use]
-    pub fn bundle(&self) -> &str {
-        &self.bundle
+    pub const fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// Its key in PEM.
+    #[must_use]
+    pub const fn key(&self) -> &SecretText {
+        &self.key
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub const fn not_after(&self) -> DateTime<Utc> {
+        self.not_after
+    }
+
+    /// Whether its time has begun and is not over.
+    #[must_use]
+    pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
+
+    /// Whether a successor is due: after two thirds of its life, or when it was made by a clock
+    /// that ran ahead.
+    #[must_use]
+    pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let life = self.not_after - self.not_before;
+        now >= self.not_before + life * 2 / 3 || now < self.not_before
     }
 
     /// Makes a server certificate for these names (DNS names or addresses), which does not
@@ -188,11 +183,16 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError::Expired`] when there is nothing to outlive, else
     /// [`AuthorityError::Issue`].
-    pub fn issue(&self, names: &[String], now: DateTime<Utc>) -> Result<Leaf, AuthorityError> {
+    pub fn issue(
+        &self,
+        names: &[String],
+        now: DateTime<Utc>,
+        life: Duration,
+    ) -> Result<Leaf, AuthorityError> {
         if now >= self.not_after {
             return Err(AuthorityError::Expired(self.not_after));
         }
-        let not_after = self.not_after.min(now + LEAF_LIFE);
+        let not_after = self.not_after.min(now + life);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(issue)?;
         let mut params = params(now, not_after);
         params.subject_alt_names = CertificateParams::new(names)
@@ -230,10 +230,6 @@ fn params(now: DateTime<Utc>, not_after: DateTime<Utc>) -> CertificateParams {
     params
 }
 
-fn malformed(key: &str, problem: &str) -> AuthorityError {
-    AuthorityError::Malformed(format!("{key} {problem}"))
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn issue(error: impl ToString) -> AuthorityError {
     AuthorityError::Issue(error.to_string())
@@ -244,6 +240,9 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    const WEEK: Duration = Duration::from_hours(7 * 24);
+
     fn now() -> DateTime<Utc> {
         "2026-05-01T00:00:00Z".parse().unwrap()
     }
@@ -252,96 +251,64 @@ mod tests {
         vec!["webhook.rrsa-system.svc".to_owned(), "127.0.0.1".to_owned()]
     }
 
+    fn made() -> Authority {
+        Authority::generate(now(), YEAR).unwrap()
+    }
+
     #[test]
-    fn an_authority_survives_its_secret() {
-        let made = Authority::generate(now()).unwrap();
-        let read = Authority::from_secret(&made.to_secret()).unwrap();
-        assert_eq!(read.to_secret(), made.to_secret());
-        assert_eq!(read.not_after, now() + AUTHORITY_LIFE);
-        read.issue(&names(), now()).unwrap();
+    fn an_authority_survives_pem() {
+        let made = made();
+        let read = Authority::from_pem(made.certificate().to_owned(), made.key().clone()).unwrap();
+        assert_eq!(read.der(), made.der());
+        assert_eq!(read.not_before, now() - SKEW);
+        assert_eq!(read.not_after(), now() + YEAR);
+        read.issue(&names(), now(), WEEK).unwrap();
     }
 
     #[test]
     fn a_leaf_names_its_server_and_is_signed_by_the_authority() {
-        let authority = Authority::generate(now()).unwrap();
-        let leaf = authority.issue(&names(), now()).unwrap();
+        let authority = made();
+        let leaf = authority.issue(&names(), now(), WEEK).unwrap();
         let der = leaf.certified_key.end_entity_cert().unwrap();
         let (_, parsed) = X509Certificate::from_der(der).unwrap();
-        let root = CertificateDer::from_pem_slice(authority.bundle().as_bytes()).unwrap();
-        let (_, root) = X509Certificate::from_der(&root).unwrap();
+        let (_, root) = X509Certificate::from_der(authority.der()).unwrap();
         parsed.verify_signature(Some(root.public_key())).unwrap();
         assert!(!parsed.is_ca());
         let alternatives = parsed.subject_alternative_name().unwrap().unwrap();
         assert_eq!(alternatives.value.general_names.len(), 2);
     }
 
-    #[rstest]
-    #[case::nothing_there("tls.crt", None, "tls.crt is missing")]
-    #[case::half_written("tls.key", None, "tls.key is missing")]
-    #[case::no_bundle("ca.crt", None, "ca.crt is missing")]
-    #[case::no_certificate("tls.crt", Some("hello"), "tls.crt is not a PEM certificate")]
-    #[case::no_key("tls.key", Some("hello"), "tls.key is not a PEM private key")]
-    #[case::no_list("ca.crt", Some("hello"), "ca.crt does not hold the certificate")]
-    fn a_secret_that_is_not_ours_is_refused_by_key(
-        #[case] key: &str,
-        #[case] value: Option<&str>,
-        #[case] problem: &str,
-    ) {
-        let mut data = Authority::generate(now()).unwrap().to_secret();
-        match value {
-            Some(value) => data.insert(key.to_owned(), value.into()),
-            None => data.remove(key),
-        };
-        let error = Authority::from_secret(&data).unwrap_err().to_string();
-        assert!(error.contains(problem), "{error}");
+    #[test]
+    fn a_server_certificate_is_no_authority() {
+        let key = KeyPair::generate().unwrap();
+        let leaf = params(now(), now() + WEEK)
+            .signed_by(&key, &made().issuer)
+            .unwrap();
+        let key = SecretText::new(key.serialize_pem());
+        let flaw = Authority::from_pem(leaf.pem(), key).unwrap_err();
+        assert_eq!(
+            flaw,
+            Flaw::Certificate("is not the certificate of an authority")
+        );
     }
 
     #[test]
     fn a_key_of_another_authority_is_refused() {
-        let mut data = Authority::generate(now()).unwrap().to_secret();
-        let other = Authority::generate(now()).unwrap().to_secret();
-        data.insert(keys::KEY.to_owned(), other[keys::KEY].clone());
-        let error = Authority::from_secret(&data).unwrap_err().to_string();
-        assert!(error.contains("does not belong"), "{error}");
-    }
-
-    #[test]
-    fn a_server_certificate_is_no_authority() {
-        let authority = Authority::generate(now()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = params(now(), now() + LEAF_LIFE)
-            .signed_by(&key, &authority.issuer)
-            .unwrap();
-        let mut data = authority.to_secret();
-        data.insert(keys::CERTIFICATE.to_owned(), leaf.pem().into_bytes());
-        let error = Authority::from_secret(&data).unwrap_err().to_string();
-        assert!(
-            error.contains("not the certificate of an authority"),
-            "{error}"
+        let (one, other) = (made(), made());
+        let flaw = Authority::from_pem(one.certificate().to_owned(), other.key().clone());
+        assert_eq!(
+            flaw.unwrap_err(),
+            Flaw::Key("does not belong to its certificate")
         );
-    }
-
-    #[test]
-    fn a_bundle_of_two_is_kept_for_rotation() {
-        let made = Authority::generate(now()).unwrap();
-        let next = Authority::generate(now()).unwrap();
-        let mut data = made.to_secret();
-        let both = format!("{}{}", next.bundle(), made.bundle());
-        data.insert(keys::BUNDLE.to_owned(), both.clone().into_bytes());
-        assert_eq!(Authority::from_secret(&data).unwrap().bundle(), both);
     }
 
     #[test]
     fn no_leaf_outlives_its_authority() {
-        let authority = Authority::generate(now()).unwrap();
-        let late = now() + AUTHORITY_LIFE - LEAF_LIFE / 2;
-        assert_eq!(
-            authority.issue(&names(), late).unwrap().not_after,
-            authority.not_after
-        );
-        let error = authority
-            .issue(&names(), now() + AUTHORITY_LIFE)
-            .unwrap_err();
+        let authority = made();
+        let late = now() + YEAR - WEEK / 2;
+        let leaf = authority.issue(&names(), late, WEEK).unwrap();
+        assert_eq!(leaf.not_after, authority.not_after);
+        let error = authority.issue(&names(), now() + YEAR, WEEK).unwrap_err();
         assert!(matches!(error, AuthorityError::Expired(_)));
     }
 
@@ -353,16 +320,21 @@ mod tests {
     #[case::slow_clock(-1, false)]
     #[case::clock_set_back(-24, true)]
     fn renewal_is_due_by_the_wall_clock(#[case] hours: i64, #[case] due: bool) {
-        let leaf = Authority::generate(now())
-            .unwrap()
-            .issue(&names(), now())
-            .unwrap();
+        let leaf = made().issue(&names(), now(), WEEK).unwrap();
         assert_eq!(leaf.is_due(now() + chrono::TimeDelta::hours(hours)), due);
+    }
+
+    #[rstest]
+    #[case::fresh(0, false)]
+    #[case::half(182, false)]
+    #[case::two_thirds(244, true)]
+    #[case::made_by_a_clock_ahead(-2, true)]
+    fn a_successor_is_due_by_the_wall_clock(#[case] days: i64, #[case] due: bool) {
+        assert_eq!(made().is_due(now() + chrono::TimeDelta::days(days)), due);
     }
 
     #[test]
     fn debug_shows_no_key() {
-        let authority = Authority::generate(now()).unwrap();
-        assert!(!format!("{authority:?}").contains("PRIVATE"));
+        assert!(!format!("{:?}", made()).contains("PRIVATE"));
     }
 }

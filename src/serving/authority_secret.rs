@@ -1,4 +1,4 @@
-//! The authority's Secret in the cluster, shared by all replicas.
+//! The Secret of the authorities in the cluster, shared by all replicas.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::time::timeout;
 
 use super::api_cause;
-use super::authority::SecretData;
-use super::keeper::{AuthorityStore, StoreError};
-use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL};
+use super::authorities::SecretData;
+use super::keeper::{AuthorityStore, StoreError, Stored};
+use crate::contract::{FIELD_MANAGER, MANAGED_BY_LABEL, annotations};
 use crate::world::BoxFuture;
 
 /// How long one call may take.
@@ -58,17 +58,23 @@ impl AuthorityStore for AuthoritySecret {
         format!("Secret {}/{}", self.namespace, self.name)
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<Option<SecretData>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<Option<Stored>, StoreError>> {
         Box::pin(async {
             let secret = self
                 .call(self.api.get_opt(&self.name))
                 .await?
                 .map_err(|error| StoreError(api_cause(&error)))?;
-            let data = secret.map(|secret| secret.data.unwrap_or_default());
-            Ok(data.map(|data| {
-                data.into_iter()
+            Ok(secret.map(|mut secret| Stored {
+                request: secret
+                    .annotations_mut()
+                    .remove(annotations::ROTATION_REQUESTED_AT),
+                version: secret.metadata.resource_version.unwrap_or_default(),
+                data: secret
+                    .data
+                    .unwrap_or_default()
+                    .into_iter()
                     .map(|(key, value)| (key, value.0))
-                    .collect()
+                    .collect(),
             }))
         })
     }
@@ -82,23 +88,51 @@ impl AuthorityStore for AuthoritySecret {
                     labels: Some(BTreeMap::from([(label.to_owned(), value.to_owned())])),
                     ..ObjectMeta::default()
                 },
-                data: Some(
-                    data.into_iter()
-                        .map(|(key, value)| (key, ByteString(value)))
-                        .collect(),
-                ),
+                data: Some(bytes(data)),
                 type_: Some("kubernetes.io/tls".to_owned()),
                 ..Secret::default()
             };
-            let params = PostParams {
-                field_manager: Some(FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            match self.call(self.api.create(&params, &secret)).await? {
+            match self.call(self.api.create(&post_params(), &secret)).await? {
                 Ok(_) => Ok(true),
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
                 Err(error) => Err(StoreError(api_cause(&error))),
             }
         })
+    }
+
+    fn replace(&self, loaded: Stored, data: SecretData) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            // Read again for the rest of the object, which is not ours to change. Its version makes
+            // the write one of exactly what was loaded.
+            let current = self.call(self.api.get_opt(&self.name)).await?;
+            let current = current.map_err(|error| StoreError(api_cause(&error)))?;
+            let Some(mut secret) = current.filter(|secret| {
+                secret.metadata.resource_version.as_ref() == Some(&loaded.version)
+            }) else {
+                return Ok(false);
+            };
+            secret.data = Some(bytes(data));
+            let written = self
+                .call(self.api.replace(&self.name, &post_params(), &secret))
+                .await?;
+            match written {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+                Err(error) => Err(StoreError(api_cause(&error))),
+            }
+        })
+    }
+}
+
+fn bytes(data: SecretData) -> BTreeMap<String, ByteString> {
+    data.into_iter()
+        .map(|(key, value)| (key, ByteString(value)))
+        .collect()
+}
+
+fn post_params() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }

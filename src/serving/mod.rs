@@ -1,20 +1,27 @@
 //! TLS, certificates, health: what every part that listens needs.
 //!
 //! ```text
-//! store (Secret) ─► keeper ─► authority ─► leaf ─► tls (slot) ─► server
-//!                      └────► bundle ─► whoever registers it
+//! store (Secret) ─► keeper ─► authorities ─► leaf ─► tls (slot) ─► server
+//!                   │  ▲ └──► bundle ─► whoever registers it ─┐
+//!     rotation (pure)  └──────────────── observed ◄───────────┘
+//! mounted (files) ─────────────────────────────► tls (slot)
 //! readiness ◄── conditions of the parts      admin ─► /healthz, /readyz, /metrics
 //! liveness  ◄── loops that go round
 //! ```
 
 pub mod admin;
 mod api_cause;
+pub mod authorities;
 pub mod authority;
 pub mod authority_secret;
 pub mod keeper;
 pub mod liveness;
+pub mod mounted;
+pub mod observed;
+pub mod places;
 pub mod readiness;
 pub mod ready_file;
+pub mod rotation;
 pub mod server;
 pub mod tls;
 

@@ -19,4 +19,4 @@ pub mod registration;
 pub mod review;
 pub mod run;
 
-pub use run::{Options, run};
+pub use run::{Certificates, Options, Own, run};

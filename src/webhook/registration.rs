@@ -4,14 +4,22 @@
 //! Whoever installs us owns the MutatingWebhookConfiguration; we own that one field of it. So it
 //! is set by a JSON Patch on entries that exist, each guarded by its name, and nothing is ever
 //! created: server-side apply would make us an owner of the whole entry and break upgrades.
+//!
+//! An entry that calls somebody else is left alone and reported, and who keeps undoing what we
+//! write is answered ever more seldom: two who disagree must not wear the API server out.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use futures::StreamExt;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration, WebhookClientConfig,
+};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
@@ -22,6 +30,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::serving::api_cause;
 use crate::serving::keeper::Keeper;
+use crate::serving::observed::Observed;
+use crate::world::Clock;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,13 +39,48 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(15);
 /// Pause after a write, so that two who disagree cannot race.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How often the same bundle is set within [`QUARREL`] before somebody else is undoing it.
+const PATIENCE: usize = 5;
+/// How long writes are remembered, and how long that somebody has the last word then.
+const QUARREL: Duration = Duration::from_mins(10);
+
+/// By which names the API server calls this webhook.
+#[derive(Debug, Clone)]
+pub struct Callee {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// Names of the certificate, for calls by URL.
+    pub server_names: Vec<String>,
+}
+
+impl Callee {
+    /// Whether an entry calls this webhook.
+    fn is_called_by(&self, client: &WebhookClientConfig) -> bool {
+        if let Some(service) = &client.service {
+            return service.name == self.service && service.namespace == self.namespace;
+        }
+        let host = client.url.as_deref().and_then(|url| {
+            let url = url::Url::parse(url).ok()?;
+            Some(url.host_str()?.trim_matches(['[', ']']).to_owned())
+        });
+        host.is_some_and(|host| self.server_names.contains(&host))
+    }
+}
 
 /// The configuration that is kept right.
 pub struct Registration {
     api: Api<MutatingWebhookConfiguration>,
     name: String,
+    callee: Callee,
     keeper: Arc<Keeper>,
+    clock: Arc<dyn Clock>,
     bundle: watch::Receiver<String>,
+    observed: Observed,
+    quarrel: Quarrel,
+    /// Foreign entries that were reported.
+    foreign: Vec<String>,
 }
 
 impl Debug for Registration {
@@ -49,13 +94,26 @@ impl Debug for Registration {
 impl Registration {
     /// The configuration of that name, to trust what that keeper signs with.
     #[must_use]
-    pub fn new(client: Client, name: &str, keeper: Arc<Keeper>) -> Self {
-        let bundle = keeper.bundle();
+    pub fn new(
+        client: Client,
+        name: &str,
+        callee: Callee,
+        keeper: Arc<Keeper>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (bundle, observed) = (keeper.bundle(), keeper.observed());
+        // Until the watch has shown what is registered, there may be anybody who calls.
+        observed.unknown();
         Self {
             api: Api::all(client),
             name: name.to_owned(),
+            callee,
             keeper,
+            clock,
             bundle,
+            observed,
+            quarrel: Quarrel::default(),
+            foreign: Vec::new(),
         }
     }
 
@@ -76,14 +134,55 @@ impl Registration {
                 Ok(()) = self.bundle.changed() => {}
                 () = sleep(RETRY) => {}
             }
+            self.observe(&seen);
             if let Seen::There(configuration) = &seen {
                 self.mend(configuration).await;
             }
         }
     }
 
+    /// Tells the keeper what the API servers trust, and a person about entries that are not ours.
+    fn observe(&mut self, seen: &Seen) {
+        let configuration = match seen {
+            // What was seen last still holds while the watch starts anew.
+            Seen::Unknown => return,
+            Seen::Missing => {
+                self.observed.no_client();
+                return;
+            }
+            Seen::There(configuration) => configuration,
+        };
+        let entries = || configuration.webhooks.iter().flatten();
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            entries().partition(|entry| self.callee.is_called_by(&entry.client_config));
+        let bundle = |entry: &MutatingWebhook| entry.client_config.ca_bundle.clone();
+        let bundles: Vec<_> = ours
+            .iter()
+            .map(|entry| bundle(entry).map(|bundle| bundle.0).unwrap_or_default())
+            .collect();
+        let bundles = bundles.iter().map(Vec::as_slice);
+        self.observed.registered(bundles, self.clock.now());
+        let foreign: Vec<_> = foreign.iter().map(|entry| entry.name.clone()).collect();
+        if foreign != self.foreign && !foreign.is_empty() {
+            tracing::error!(
+                name = self.name,
+                entries = foreign.join(", "),
+                service = format!("{}/{}", self.callee.namespace, self.callee.service),
+                "these entries call another webhook and are left alone; two installations must \
+                 not share the name of a MutatingWebhookConfiguration"
+            );
+        }
+        self.foreign = foreign;
+    }
+
     async fn mend(&mut self, configuration: &MutatingWebhookConfiguration) {
-        if plan(configuration, &self.bundle.borrow_and_update()).is_none() {
+        let now = self.clock.now();
+        let bundle = self.bundle.borrow_and_update().clone();
+        if plan(configuration, &self.callee, &bundle).is_none() {
+            return;
+        }
+        let contested = is_contested(configuration, &self.callee, &bundle);
+        if contested && !self.quarrel.may_write(&bundle, now) {
             return;
         }
         // Another replica may have made a new authority since: its word and ours must be the
@@ -92,9 +191,17 @@ impl Registration {
             tracing::warn!(%error, "the authority cannot be followed, caBundle is left as it is");
             return;
         }
-        let Some(patch) = plan(configuration, &self.bundle.borrow_and_update()) else {
+        let bundle = self.bundle.borrow_and_update().clone();
+        let Some(patch) = plan(configuration, &self.callee, &bundle) else {
             return;
         };
+        if contested && self.quarrel.note(bundle, now) {
+            tracing::error!(
+                name = self.name,
+                "somebody keeps changing caBundle of these entries; it is set again every \
+                 {QUARREL:?} only. Tell the tool that owns them to ignore that field"
+            );
+        }
         let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
         let call = timeout(CALL_TIMEOUT, self.api.patch(&self.name, &params, &patch)).await;
         match call {
@@ -112,6 +219,33 @@ impl Registration {
             Err(_) => tracing::warn!("caBundle cannot be set: no answer within {CALL_TIMEOUT:?}"),
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// Notices that somebody undoes what is written here.
+#[derive(Debug, Default)]
+struct Quarrel {
+    bundle: String,
+    writes: VecDeque<DateTime<Utc>>,
+}
+
+impl Quarrel {
+    fn may_write(&mut self, bundle: &str, now: DateTime<Utc>) -> bool {
+        // A time from the future is none: the clock was set.
+        let recent = |at: &DateTime<Utc>| (now - at).to_std().is_ok_and(|age| age < QUARREL);
+        self.writes.retain(recent);
+        bundle != self.bundle || self.writes.len() < PATIENCE
+    }
+
+    /// Notes a write; `true`: it is the last one for now.
+    fn note(&mut self, bundle: String, now: DateTime<Utc>) -> bool {
+        if bundle != self.bundle {
+            // A new word is no repetition.
+            self.writes.clear();
+            self.bundle = bundle;
+        }
+        self.writes.push_back(now);
+        self.writes.len() == PATIENCE
     }
 }
 
@@ -142,10 +276,26 @@ impl Seen {
     }
 }
 
-/// The patch that makes every entry trust the bundle; `None`: all do, or there is no bundle yet.
+/// Whether somebody else has put a bundle of his own there. An emptied one is no quarrel: it is
+/// what a tool does that knows nothing of the field.
+fn is_contested(
+    configuration: &MutatingWebhookConfiguration,
+    callee: &Callee,
+    bundle: &str,
+) -> bool {
+    configuration.webhooks.iter().flatten().any(|entry| {
+        let trusted = entry.client_config.ca_bundle.as_ref();
+        callee.is_called_by(&entry.client_config)
+            && trusted.is_some_and(|there| !there.0.is_empty() && there.0 != bundle.as_bytes())
+    })
+}
+
+/// The patch that makes every entry that calls us trust the bundle; `None`: all do, or there is no
+/// bundle yet.
 #[must_use]
 pub fn plan(
     configuration: &MutatingWebhookConfiguration,
+    callee: &Callee,
     bundle: &str,
 ) -> Option<json_patch::Patch> {
     if bundle.is_empty() {
@@ -154,6 +304,9 @@ pub fn plan(
     let mut operations = Vec::new();
     let entries = configuration.webhooks.iter().flatten().enumerate();
     for (index, entry) in entries {
+        if !callee.is_called_by(&entry.client_config) {
+            continue;
+        }
         let trusted = entry.client_config.ca_bundle.as_ref();
         if trusted.is_some_and(|trusted| trusted.0 == bundle.as_bytes()) {
             continue;
@@ -175,7 +328,27 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
     use serde_json::Value;
+
+    fn callee() -> Callee {
+        Callee {
+            namespace: "n".to_owned(),
+            service: "s".to_owned(),
+            server_names: vec![
+                "s.n.svc".to_owned(),
+                "127.0.0.1".to_owned(),
+                "::1".to_owned(),
+            ],
+        }
+    }
+
+    fn planned(
+        configuration: &MutatingWebhookConfiguration,
+        bundle: &str,
+    ) -> Option<json_patch::Patch> {
+        plan(configuration, &callee(), bundle)
+    }
 
     fn configuration(bundles: &[Option<&str>]) -> MutatingWebhookConfiguration {
         let entries: Vec<Value> = bundles
@@ -196,7 +369,7 @@ mod tests {
     #[test]
     fn only_entries_that_differ_are_patched_and_each_is_guarded_by_its_name() {
         let before = configuration(&[Some("new"), None, Some("old")]);
-        let patch = plan(&before, "new").unwrap();
+        let patch = planned(&before, "new").unwrap();
         let written = serde_json::to_value(&patch).unwrap();
         assert_eq!(
             written,
@@ -210,17 +383,60 @@ mod tests {
         let mut document = serde_json::to_value(&before).unwrap();
         json_patch::patch(&mut document, &patch).unwrap();
         let after = serde_json::from_value(document).unwrap();
-        assert_eq!(plan(&after, "new"), None);
+        assert_eq!(planned(&after, "new"), None);
+    }
+
+    #[rstest]
+    #[case::service(json!({"service": {"name": "s", "namespace": "n"}}), true)]
+    #[case::other_service(json!({"service": {"name": "t", "namespace": "n"}}), false)]
+    #[case::other_namespace(json!({"service": {"name": "s", "namespace": "m"}}), false)]
+    #[case::address(json!({"url": "https://127.0.0.1:8443/mutate"}), true)]
+    #[case::address_of_ipv6(json!({"url": "https://[::1]:8443/mutate"}), true)]
+    #[case::name(json!({"url": "https://s.n.svc/mutate"}), true)]
+    #[case::other_name(json!({"url": "https://example.com/s.n.svc"}), false)]
+    #[case::nothing(json!({}), false)]
+    fn an_entry_of_somebody_else_is_left_alone(#[case] client: Value, #[case] ours: bool) {
+        let client: WebhookClientConfig = serde_json::from_value(client).unwrap();
+        assert_eq!(callee().is_called_by(&client), ours);
+        let mut there = configuration(&[None]);
+        there.webhooks.as_mut().unwrap()[0].client_config = client;
+        assert_eq!(planned(&there, "new").is_some(), ours);
+    }
+
+    #[test]
+    fn who_undoes_what_is_written_is_not_fought() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut quarrel = Quarrel::default();
+        for write in 1..=PATIENCE {
+            assert!(quarrel.may_write("a", now));
+            assert_eq!(quarrel.note("a".to_owned(), now), write == PATIENCE);
+        }
+        assert!(!quarrel.may_write("a", now));
+        assert!(quarrel.may_write("a", now + QUARREL));
+        assert!(!quarrel.note("a".to_owned(), now + QUARREL));
+        // A rotation writes often, but never the same.
+        for bundle in 0..20 {
+            let bundle = bundle.to_string();
+            assert!(quarrel.may_write(&bundle, now + QUARREL));
+            assert!(!quarrel.note(bundle, now + QUARREL));
+        }
+    }
+
+    #[test]
+    fn an_emptied_bundle_is_no_quarrel() {
+        let contested = |there| is_contested(&configuration(&[there]), &callee(), "new");
+        assert!(!contested(None) && !contested(Some("")) && !contested(Some("new")));
+        assert!(contested(Some("old")));
     }
 
     #[test]
     fn an_emptied_bundle_is_repaired() {
-        assert!(plan(&configuration(&[Some("")]), "new").is_some());
+        assert!(planned(&configuration(&[Some("")]), "new").is_some());
     }
 
     #[test]
     fn nothing_is_done_without_a_bundle_or_without_entries() {
-        assert_eq!(plan(&configuration(&[None]), ""), None);
-        assert_eq!(plan(&configuration(&[]), "new"), None);
+        assert_eq!(planned(&configuration(&[None]), ""), None);
+        assert_eq!(planned(&configuration(&[]), "new"), None);
     }
 }

@@ -14,7 +14,7 @@ use kube::Client;
 use super::caches::Caches;
 use super::handler::Reviewer;
 use super::metrics::Metrics;
-use super::registration::Registration;
+use super::registration::{Callee, Registration};
 use crate::api::configuration::Configuration;
 use crate::injection::facts::Cluster;
 use crate::injection::settings::Settings;
@@ -22,12 +22,14 @@ use crate::serving::admin::{self, Admin};
 use crate::serving::authority_secret::AuthoritySecret;
 use crate::serving::keeper::Keeper;
 use crate::serving::liveness::Liveness;
-use crate::serving::readiness::Readiness;
+use crate::serving::mounted::Mounted;
+use crate::serving::readiness::{Condition, Readiness};
 use crate::serving::ready_file::{self, Addresses};
+use crate::serving::rotation::Times;
 use crate::serving::server::{self, Stop};
-use crate::serving::tls;
+use crate::serving::tls::{self, CertificateSlot};
 use crate::telemetry;
-use crate::world::Clock;
+use crate::world::{BoxFuture, Clock, SystemFiles};
 
 /// What a webhook is run with.
 pub struct Options {
@@ -41,18 +43,39 @@ pub struct Options {
     pub listener: TcpListener,
     /// Where health, readiness and metrics are asked for, over plain HTTP.
     pub admin_listener: TcpListener,
-    /// Namespace of the Secret that holds the authority.
-    pub namespace: String,
-    /// Name of that Secret.
-    pub ca_secret_name: String,
-    /// Name of the MutatingWebhookConfiguration whose caBundle is kept right.
-    pub webhook_configuration_name: String,
-    /// DNS names and addresses by which the API server calls.
-    pub server_names: Vec<String>,
+    /// Where the certificate comes from.
+    pub certificates: Certificates,
     /// Pause between "not ready" and the closing of the listener.
     pub drain_delay: Duration,
     /// A file that appears when all is ready, with the addresses.
     pub ready_file: Option<PathBuf>,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub enum Certificates {
+    /// Authorities of our own, which all replicas share.
+    Own(Own),
+    /// Mounted files, such as cert-manager's. Who brings them sets `caBundle`, too.
+    Mounted {
+        /// The certificate with its chain, in PEM.
+        certificate: PathBuf,
+        /// Its private key, in PEM.
+        key: PathBuf,
+    },
+}
+
+/// Authorities of our own.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// Name of the Secret that holds them, in the namespace of the Service.
+    pub secret_name: String,
+    /// Name of the MutatingWebhookConfiguration whose caBundle is kept right.
+    pub webhook_configuration_name: String,
+    /// By which names the API server calls.
+    pub callee: Callee,
+    /// Lives and waits.
+    pub times: Times,
 }
 
 impl std::fmt::Debug for Options {
@@ -76,10 +99,7 @@ pub async fn run(
         clock,
         listener,
         admin_listener,
-        namespace,
-        ca_secret_name,
-        webhook_configuration_name,
-        server_names,
+        certificates,
         drain_delay,
         ready_file,
     } = options;
@@ -104,16 +124,10 @@ pub async fn run(
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
     let caches = Arc::new(Caches::new(client.clone(), &clock, &readiness));
-    let secret = Arc::new(AuthoritySecret::new(
-        client.clone(),
-        &namespace,
-        &ca_secret_name,
-    ));
-    let keeper = Arc::new(Keeper::new(secret, server_names, Arc::clone(&clock)));
-    let registration = Registration::new(client, &webhook_configuration_name, Arc::clone(&keeper));
+    let (slot, certified) = certificates.start(client, &clock, certificate);
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
     let reviewer = Reviewer::new(Settings::from(&configuration), cluster, metrics);
-    let tls = tls::server_config(keeper.slot()).context("TLS cannot be set up")?;
+    let tls = tls::server_config(slot).context("TLS cannot be set up")?;
 
     let (stop, stop_admin) = (Stop::default(), Stop::default());
     let reviews = server::serve_tls(listener, tls, reviewer.router(), stop.clone());
@@ -135,7 +149,7 @@ pub async fn run(
 
     // Neither ends before it is told to; both belong to the process.
     let upkeep = async {
-        tokio::join!(caches.run(), keeper.run(certificate), registration.run());
+        tokio::join!(caches.run(), certified);
     };
     let announce = async {
         readiness.ready().await;
@@ -169,5 +183,48 @@ pub async fn run(
         }
         failed = announce => failed,
         () = upkeep => Err(anyhow::anyhow!("a watch has ended, which it never should")),
+    }
+}
+
+impl Certificates {
+    /// Where the certificate will be, and the work that keeps it and its registration right.
+    fn start(
+        self,
+        client: Client,
+        clock: &Arc<dyn Clock>,
+        condition: Condition,
+    ) -> (Arc<CertificateSlot>, BoxFuture<'static, ()>) {
+        match self {
+            Self::Own(own) => {
+                let Own {
+                    secret_name,
+                    webhook_configuration_name,
+                    callee,
+                    times,
+                } = own;
+                let secret = AuthoritySecret::new(client.clone(), &callee.namespace, &secret_name);
+                let names = callee.server_names.clone();
+                let keeper = Keeper::new(Arc::new(secret), names, Arc::clone(clock), times);
+                let keeper = Arc::new(keeper);
+                let registration = Registration::new(
+                    client,
+                    &webhook_configuration_name,
+                    callee,
+                    Arc::clone(&keeper),
+                    Arc::clone(clock),
+                );
+                let slot = keeper.slot();
+                let work = async move {
+                    tokio::join!(keeper.run(condition), registration.run());
+                };
+                (slot, Box::pin(work))
+            }
+            Self::Mounted { certificate, key } => {
+                let files = Arc::new(SystemFiles);
+                let mounted = Mounted::new(certificate, key, files, Arc::clone(clock));
+                let slot = mounted.slot();
+                (slot, Box::pin(async move { mounted.run(condition).await }))
+            }
+        }
     }
 }

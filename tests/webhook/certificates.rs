@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use chrono::{DateTime, Utc};
-use rrsa::serving::authority::SecretData;
-use rrsa::serving::keeper::{AuthorityStore, Keeper, StoreError};
+use rrsa::serving::authorities::SecretData;
+use rrsa::serving::keeper::{AuthorityStore, Keeper, StoreError, Stored};
+use rrsa::serving::rotation::Times;
 use rrsa::serving::server::{Stop, serve_tls};
 use rrsa::serving::tls;
 use rrsa::world::{BoxFuture, Clock, SystemClock};
@@ -21,12 +22,23 @@ impl AuthorityStore for Memory {
         "memory".to_owned()
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<Option<SecretData>, StoreError>> {
-        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+    fn load(&self) -> BoxFuture<'_, Result<Option<Stored>, StoreError>> {
+        Box::pin(async {
+            let data = self.0.lock().unwrap().clone();
+            Ok(data.map(|data| Stored {
+                data,
+                version: String::new(),
+                request: None,
+            }))
+        })
     }
 
     fn create(&self, data: SecretData) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async { Ok(self.0.lock().unwrap().replace(data).is_none()) })
+    }
+
+    fn replace(&self, _: Stored, data: SecretData) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async { Ok(self.0.lock().unwrap().replace(data).is_some()) })
     }
 }
 
@@ -62,7 +74,8 @@ async fn a_renewed_certificate_is_served_to_new_connections() {
     let clock = Arc::new(Behind(Mutex::new(five_days)));
     let store: Arc<Memory> = Arc::default();
     let names = vec!["127.0.0.1".to_owned()];
-    let keeper = Keeper::new(store, names, Arc::clone(&clock) as Arc<dyn Clock>);
+    let clocks = Arc::clone(&clock) as Arc<dyn Clock>;
+    let keeper = Keeper::new(store, names, clocks, Times::default());
     keeper.refresh().await.unwrap();
     let bundle = keeper.bundle().borrow().clone();
 

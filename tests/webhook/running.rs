@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use rrsa::api::configuration::Configuration;
-use rrsa::webhook::{Options, run};
+use rrsa::serving::rotation::Times;
+use rrsa::webhook::registration::Callee;
+use rrsa::webhook::{Certificates, Options, Own, run};
 use rrsa::world::SystemClock;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -38,7 +40,7 @@ impl Webhook {
             json!({"metadata": {"labels": on}}),
         );
         let entry = |name: &str| {
-            json!({"name": name, "clientConfig": {"url": "https://x/mutate"},
+            json!({"name": name, "clientConfig": {"url": "https://127.0.0.1/mutate"},
             "admissionReviewVersions": ["v1"], "sideEffects": "None"})
         };
         let entries = [
@@ -59,13 +61,19 @@ impl Webhook {
             clock: Arc::new(SystemClock),
             listener,
             admin_listener,
-            namespace: "rrsa-system".to_owned(),
-            ca_secret_name: "rrsa-webhook-ca".to_owned(),
-            webhook_configuration_name: "rrsa".to_owned(),
-            server_names: vec![
-                "rrsa-webhook.rrsa-system.svc".to_owned(),
-                "127.0.0.1".to_owned(),
-            ],
+            certificates: Certificates::Own(Own {
+                secret_name: "rrsa-webhook-ca".to_owned(),
+                webhook_configuration_name: "rrsa".to_owned(),
+                callee: Callee {
+                    namespace: "rrsa-system".to_owned(),
+                    service: "rrsa-webhook".to_owned(),
+                    server_names: vec![
+                        "rrsa-webhook.rrsa-system.svc".to_owned(),
+                        "127.0.0.1".to_owned(),
+                    ],
+                },
+                times: Times::default(),
+            }),
             drain_delay: Duration::from_millis(300),
             ready_file: Some(folder.path().join("ready.json")),
         };
