@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook
+.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook fuzz
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -34,6 +34,9 @@ scale: kubernetes ## Measure the release build with many bindings on a real API 
 	cargo build --locked --release --bin rrsa
 	cargo build --locked --bins --examples --tests
 	target/debug/examples/scale $(SCALE)
+
+fuzz: ## Fuzz review → patch for ten minutes on one core
+	fuzz/run.sh 600
 
 lint: ## Formatting, clippy, documentation, and the library without the operator
 	cargo fmt --all --check

@@ -1,7 +1,8 @@
 //! The webhook through its real router, without a cluster.
 //!
 //! `admission` walks `tests/data/admission`, `hostile` sends what nobody should, `properties`
-//! makes pods up, `logs` reads what is logged, `certificates` and `running` serve over real TLS. `rows` holds the list of bad
+//! makes pods up, `fuzzed` is what the fuzzer holds any bytes against, `logs` reads what is logged,
+//! `certificates`, `running` and `transport` serve over real TLS. `rows` holds the list of bad
 //! inputs against all of these. Adding a case of admission is adding a folder; see `admission.rs`.
 
 #![expect(
@@ -18,6 +19,8 @@ mod certificates;
 mod conformance;
 #[path = "webhook/fake_api.rs"]
 mod fake_api;
+#[path = "webhook/fuzzed.rs"]
+mod fuzzed;
 #[path = "webhook/hostile.rs"]
 mod hostile;
 #[path = "webhook/logs.rs"]
@@ -32,3 +35,5 @@ mod rig;
 mod rows;
 #[path = "webhook/running.rs"]
 mod running;
+#[path = "webhook/transport.rs"]
+mod transport;

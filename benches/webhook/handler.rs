@@ -19,8 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rrsa::api::configuration::Configuration;
 use rrsa::injection::bindings::Bindings;
 use rrsa::injection::facts::{Cluster, Found, FromMetadata, NamespaceFacts, ServiceAccountFacts};
-use rrsa::webhook::handler::Reviewer;
 use rrsa::injection::settings::Settings;
+use rrsa::webhook::handler::Reviewer;
+use rrsa::webhook::metrics::Metrics;
 use rrsa::world::BoxFuture;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -101,7 +102,7 @@ fn review_to_answer(criterion: &mut Criterion) {
         oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
         region: cn-hangzhou\n";
     let settings = Settings::from(&Configuration::parse(configuration).unwrap());
-    let reviewer = Reviewer::new(settings, Arc::new(Known::new()));
+    let reviewer = Reviewer::new(settings, Arc::new(Known::new()), Metrics::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

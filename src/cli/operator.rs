@@ -62,3 +62,18 @@ pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Sen
         tracing::info!("told to stop");
     })
 }
+
+/// Completes at the second SIGTERM or SIGINT: whoever asks twice does not want to wait. Must be
+/// called inside the runtime.
+pub(super) fn second_signal() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+    })
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogArgs;
-use super::operator::{self, bind, shutdown_signal};
+use super::operator::{self, bind, second_signal, shutdown_signal};
 use crate::serving::rotation::Times;
 use crate::webhook::registration::Callee;
 use crate::webhook::{self, Certificates, Options, Own};
@@ -212,7 +212,13 @@ impl Args {
                 ready_file,
             };
             // Boxed: the future of a whole server is too large for the stack frame of its caller.
-            Box::pin(webhook::run(options, shutdown_signal()?)).await
+            let serving = Box::pin(webhook::run(options, shutdown_signal()?));
+            tokio::select! {
+                served = serving => served,
+                () = second_signal()? => {
+                    Err(anyhow::anyhow!("told to stop twice: what was under way is cut off"))
+                }
+            }
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod authorities;
 pub mod authority;
 pub mod authority_secret;
 pub mod keeper;
+pub mod limits;
 pub mod liveness;
 pub mod mounted;
 pub mod observed;

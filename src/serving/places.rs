@@ -20,9 +20,11 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     taken: usize,
-    /// Those that may lose their place, longest first. Entries of places that were given back stay
-    /// until they come to the front.
-    waiting: VecDeque<Arc<Ticket>>,
+    /// How often somebody has begun to wait.
+    waits: u64,
+    /// Those that may lose their place, longest first, each with the number of its wait. Entries
+    /// of waits that are over stay until they come to the front.
+    waiting: VecDeque<(u64, Arc<Ticket>)>,
 }
 
 /// One place; given back when dropped.
@@ -32,20 +34,19 @@ pub struct Place {
     ticket: Arc<Ticket>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ticket {
     /// Told when the place is lost.
     lost: Notify,
-    state: Mutex<Holding>,
+    holding: Mutex<Holding>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holding {
-    /// May lose its place.
-    #[default]
-    Waiting,
-    /// Keeps its place.
-    Working,
+    /// May lose its place; the number is that of the wait.
+    Waiting(u64),
+    /// Keeps its place while so many things are under way.
+    Working(usize),
     /// Has none any more.
     Gone,
 }
@@ -68,9 +69,11 @@ impl Places {
             return None;
         }
         state.taken += 1;
-        state.forget();
-        let ticket = Arc::new(Ticket::default());
-        state.waiting.push_back(Arc::clone(&ticket));
+        let ticket = Arc::new(Ticket {
+            lost: Notify::new(),
+            holding: Mutex::new(Holding::Gone),
+        });
+        state.wait(&ticket);
         Some(Place {
             shared: Arc::clone(&self.0),
             ticket,
@@ -79,11 +82,19 @@ impl Places {
 }
 
 impl State {
+    /// Lets a ticket wait behind all others.
+    fn wait(&mut self, ticket: &Arc<Ticket>) {
+        self.waits += 1;
+        *lock(&ticket.holding) = Holding::Waiting(self.waits);
+        self.waiting.push_back((self.waits, Arc::clone(ticket)));
+        self.forget();
+    }
+
     /// Takes a place from the one who waits longest.
     fn evict(&mut self) -> bool {
-        while let Some(ticket) = self.waiting.pop_front() {
-            let mut holding = lock(&ticket.state);
-            if *holding == Holding::Waiting {
+        while let Some((wait, ticket)) = self.waiting.pop_front() {
+            let mut holding = lock(&ticket.holding);
+            if *holding == Holding::Waiting(wait) {
                 *holding = Holding::Gone;
                 drop(holding);
                 self.taken -= 1;
@@ -97,8 +108,9 @@ impl State {
     /// Drops entries that mean nothing any more: those at the front at once, the others when they
     /// are most of the list.
     fn forget(&mut self) {
-        let waits = |ticket: &Arc<Ticket>| *lock(&ticket.state) == Holding::Waiting;
-        while self.waiting.front().is_some_and(|ticket| !waits(ticket)) {
+        let waits =
+            |(wait, ticket): &(u64, Arc<Ticket>)| *lock(&ticket.holding) == Holding::Waiting(*wait);
+        while self.waiting.front().is_some_and(|entry| !waits(entry)) {
             self.waiting.pop_front();
         }
         if self.waiting.len() > 2 * self.taken + 16 {
@@ -108,15 +120,32 @@ impl State {
 }
 
 impl Place {
-    /// Keeps the place from now on; `false`: it is lost already.
+    /// Keeps the place until as many calls of [`rest`](Self::rest); `false`: it is lost already.
     #[must_use]
     pub fn work(&self) -> bool {
-        let mut holding = lock(&self.ticket.state);
-        if *holding == Holding::Gone {
-            return false;
-        }
-        *holding = Holding::Working;
+        let mut holding = lock(&self.ticket.holding);
+        *holding = match *holding {
+            Holding::Gone => return false,
+            Holding::Waiting(_) => Holding::Working(1),
+            Holding::Working(things) => Holding::Working(things + 1),
+        };
         true
+    }
+
+    /// One thing is done. After the last one the place may be lost again, but those that have
+    /// waited longer go first.
+    pub fn rest(&self) {
+        // The order of the locks is always this one.
+        let mut state = lock(&self.shared.state);
+        let mut holding = lock(&self.ticket.holding);
+        match *holding {
+            Holding::Working(things) if things > 1 => *holding = Holding::Working(things - 1),
+            Holding::Working(_) => {
+                drop(holding);
+                state.wait(&self.ticket);
+            }
+            Holding::Waiting(_) | Holding::Gone => {}
+        }
     }
 
     /// Completes when the place is lost.
@@ -127,9 +156,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The order of the locks is that of `take`.
         let mut state = lock(&self.shared.state);
-        let mut holding = lock(&self.ticket.state);
+        let mut holding = lock(&self.ticket.holding);
         if *holding != Holding::Gone {
             *holding = Holding::Gone;
             state.taken -= 1;
@@ -167,12 +195,33 @@ mod tests {
     }
 
     #[test]
+    fn who_has_worked_waits_behind_those_who_wait_already() {
+        let places = Places::new(2);
+        let (first, second) = (places.take().unwrap(), places.take().unwrap());
+        assert!(first.work() && first.work());
+        first.rest();
+        let third = places.take().unwrap();
+        assert!(
+            is_lost(&second) && !is_lost(&first),
+            "one thing is still under way"
+        );
+        first.rest();
+        let _fourth = places.take().unwrap();
+        assert!(is_lost(&third) && !is_lost(&first));
+        let _fifth = places.take().unwrap();
+        assert!(is_lost(&first));
+        first.rest();
+        assert!(!first.work());
+    }
+
+    #[test]
     fn places_are_given_back_and_nothing_piles_up() {
         let places = Places::new(3);
         let _worker = places.take().filter(Place::work);
         for _ in 0..10_000 {
             let place = places.take().unwrap();
             assert!(place.work());
+            place.rest();
         }
         let state = lock(&places.0.state);
         assert_eq!(state.taken, 1);

@@ -1,4 +1,8 @@
 //! Listening with limits: nobody may hold a connection without using it, or hold all of them.
+//!
+//! There is room for so many connections. When it is used up, a newcomer takes the place of the one
+//! that has been idle longest, so that a flood of idle connections keeps nobody out; requests that
+//! are under way are never cut off by it.
 
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
@@ -14,7 +18,11 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::limits;
+use super::places::{Place, Places};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,8 +34,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long that sign of life may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may leave what it asked for unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most connections at once. An API server holds a few.
 const MAX_CONNECTIONS: usize = 1024;
+/// Open files that are kept for everything but connections.
+const OTHER_FILES: usize = 64;
 /// Most requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
 /// Most bytes of headers on HTTP/2.
@@ -90,82 +102,166 @@ fn limited(mut server: Server<SocketAddr>, stop: Stop) -> Server<SocketAddr> {
         .handle(stop.0)
 }
 
-/// Lets so many connections in and closes further ones at once.
+/// Gives each connection a place.
 #[derive(Debug, Clone)]
-struct Capped(Arc<Semaphore>);
+struct Capped(Places);
 
 impl Capped {
     fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS)))
+        let files = limits::raise_open_files()
+            .saturating_sub(OTHER_FILES)
+            .max(1);
+        Self(Places::new(files.min(MAX_CONNECTIONS)))
     }
 }
 
 impl<S> Accept<TcpStream, S> for Capped {
-    type Stream = Counted;
-    type Service = S;
-    type Future = Ready<io::Result<(Counted, S)>>;
+    type Stream = Connection;
+    type Service = Busy<S>;
+    type Future = Ready<io::Result<(Connection, Busy<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let accepted = || {
-            let place = Arc::clone(&self.0)
-                .try_acquire_owned()
-                .map_err(|_| io::Error::other("more connections than are served at once"))?;
+            let place = self.0.take().ok_or_else(|| {
+                io::Error::other("more connections are busy than are served at once")
+            })?;
             stream.set_nodelay(true)?;
-            Ok(Counted {
+            let place = Arc::new(place);
+            let evicted = Arc::clone(&place);
+            let connection = Connection {
                 stream,
-                _place: place,
-            })
+                evicted: Box::pin(async move { evicted.lost().await }),
+                stuck: None,
+            };
+            Ok((connection, Busy { service, place }))
         };
-        ready(accepted().map(|stream| (stream, service)))
+        ready(accepted())
     }
 }
 
-/// A connection that gives its place back when it ends.
+/// A service whose connection keeps its place while a request is under way.
+#[derive(Debug, Clone)]
+struct Busy<S> {
+    service: S,
+    place: Arc<Place>,
+}
+
+impl<S, R> Service<R> for Busy<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let working = Working::new(&self.place);
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let _working = working;
+            answer.await
+        })
+    }
+}
+
+/// Ends when the request does, however that is.
 #[derive(Debug)]
-struct Counted {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
+struct Working(Arc<Place>);
 
-impl Counted {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        Pin::new(&mut self.get_mut().stream)
+impl Working {
+    fn new(place: &Arc<Place>) -> Self {
+        // A connection that has lost its place ends by itself.
+        let _ = place.work();
+        Self(Arc::clone(place))
     }
 }
 
-impl AsyncRead for Counted {
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.rest();
+    }
+}
+
+/// A connection that breaks when it has lost its place, or when the peer does not read.
+struct Connection {
+    stream: TcpStream,
+    evicted: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Runs while something cannot be written.
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(&mut self.stream)
+    }
+
+    /// The outcome of a write, or an error when it has been pending for too long.
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stuck = None;
+            return outcome;
+        }
+        let stuck = self
+            .stuck
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        stuck
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
+        let read = self.stream().poll_read(context, buffer);
+        if read.is_ready() {
+            return read;
+        }
+        let evicted = self.evicted.as_mut().poll(context);
+        evicted.map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        let outcome = self.stream().poll_write(context, bytes);
+        self.written(context, outcome)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = self.stream().poll_flush(context);
+        self.written(context, outcome)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = self.stream().poll_shutdown(context);
+        self.written(context, outcome)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, bytes)
+        let outcome = self.stream().poll_write_vectored(context, bytes);
+        self.written(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,22 +9,21 @@
 //! | 413 | the body is longer than 7 MiB |
 //! | 415 | not `application/json`, or compressed |
 //! | 500 | namespace, ServiceAccount or bindings cannot be read, or a fault of ours |
-//! | 503 | more reviews at once than are served |
+//! | 503 | more reviews, or more large ones, at once than are served |
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::body::{self, BodyError, Budget};
 use super::metrics::Metrics;
 use super::review::{Review, Verdict};
 use crate::injection::decision::{Reason, Warning};
@@ -36,6 +35,7 @@ use crate::injection::resolve::{
     Surroundings, opted_in, resolve, warn_of_near_misses, warn_of_static_keys,
 };
 use crate::injection::settings::Settings;
+use crate::serving::places::Places;
 use crate::world::runtime_now;
 
 /// The path that the API server calls.
@@ -46,8 +46,10 @@ pub const MAX_BODY: usize = 7 * 1024 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a decision may take; the API server waits for 5 s in all.
 pub const DECISION_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Most reviews that are worked on at once.
+/// Most requests at once. When there are more, one that still waits for its body is given up.
 pub const MAX_REVIEWS: usize = 256;
+/// Memory for large bodies that arrive at once: four of the longest.
+const LARGE_BODIES: usize = 4 * MAX_BODY;
 
 /// What every review needs.
 #[derive(Debug, Clone)]
@@ -58,28 +60,26 @@ struct Shared {
     settings: Settings,
     cluster: Arc<dyn Cluster>,
     metrics: Metrics,
-    places: Semaphore,
+    places: Places,
+    large_bodies: Budget,
 }
 
 impl Reviewer {
     /// A reviewer with these settings who asks that cluster.
     #[must_use]
     pub fn new(settings: Settings, cluster: Arc<dyn Cluster>, metrics: Metrics) -> Self {
-        let places = Semaphore::new(MAX_REVIEWS);
         Self(Arc::new(Shared {
             settings,
             cluster,
             metrics,
-            places,
+            places: Places::new(MAX_REVIEWS),
+            large_bodies: Budget::new(LARGE_BODIES),
         }))
     }
 
     /// The routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route(PATH, post(mutate))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .with_state(self)
+        Router::new().route(PATH, post(mutate)).with_state(self)
     }
 
     /// Decides about one body and writes the answer.
@@ -251,8 +251,8 @@ pub enum Failure {
     #[error("the body did not arrive within {BODY_TIMEOUT:?}")]
     BodyTooSlow,
     /// The body broke off or is too long.
-    #[error("the body cannot be read; at most {MAX_BODY} bytes are taken")]
-    Body(StatusCode),
+    #[error("the body cannot be read; at most {MAX_BODY} bytes are taken, and few such at once")]
+    Body(BodyError),
     /// Too many reviews at once.
     #[error("more than {MAX_REVIEWS} reviews at once; the pod can be created again")]
     Busy,
@@ -261,12 +261,12 @@ pub enum Failure {
 impl Failure {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
             Self::Lookup(_) | Self::TooSlow | Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Body(status) => *status,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Body(BodyError::TooLong) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::NoRoom) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -293,13 +293,20 @@ async fn answer(reviewer: &Reviewer, request: Request) -> Result<Vec<u8>, Failur
     if !is_plain_json(request.headers()) {
         return Err(Failure::MediaType);
     }
-    let _place = reviewer.0.places.try_acquire().map_err(|_| Failure::Busy)?;
-    let body = timeout(BODY_TIMEOUT, Bytes::from_request(request, &()))
-        .await
-        .map_err(|_| Failure::BodyTooSlow)?
-        .map_err(|rejection| Failure::Body(rejection.status()))?;
+    let place = reviewer.0.places.take().ok_or(Failure::Busy)?;
+    let receiving = body::receive(request.into_body(), MAX_BODY, &reviewer.0.large_bodies);
+    let body = tokio::select! {
+        biased;
+        received = timeout(BODY_TIMEOUT, receiving) => {
+            received.map_err(|_| Failure::BodyTooSlow)?.map_err(Failure::Body)?
+        }
+        () = place.lost() => return Err(Failure::Busy),
+    };
+    if !place.work() {
+        return Err(Failure::Busy);
+    }
     // A panic is a bug, but one pod's bug is not to take the connection of the others down.
-    AssertUnwindSafe(reviewer.review(&body))
+    AssertUnwindSafe(reviewer.review(&body.bytes))
         .catch_unwind()
         .await
         .unwrap_or(Err(Failure::Fault))

@@ -10,6 +10,7 @@
 //! What a pod is to get is decided in the room `injection`, which is pure; `handler`, `caches`,
 //! `registration` and `run` touch the world.
 
+pub mod body;
 pub mod caches;
 pub mod handler;
 pub mod json;

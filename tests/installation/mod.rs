@@ -30,7 +30,7 @@ use crate::simulators::sts::Sts;
 use crate::support::kubernetes::{Cluster, Process};
 use crate::support::logs;
 
-mod webhook;
+pub(crate) mod webhook;
 
 /// The account of the operator's configuration.
 pub(crate) const ACCOUNT: &str = "1234567890123456";

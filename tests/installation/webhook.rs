@@ -1,8 +1,9 @@
 //! The webhook of an installation: registered by URL, because the API server of a control plane
 //! without nodes reaches no Service.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,11 +13,20 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Installation;
-use crate::support::kubernetes::Cluster;
+use crate::support::kubernetes::{Cluster, Process};
 use crate::support::wait;
 
 /// Longest wait until the webhook serves and is registered.
 const READY: Duration = Duration::from_secs(30);
+
+/// One process of the webhook.
+pub(crate) struct Replica {
+    pub(crate) process: Process,
+    /// Where it takes reviews.
+    pub(crate) address: SocketAddr,
+    /// Where its health is.
+    pub(crate) admin: SocketAddr,
+}
 
 impl Installation {
     /// Starts the webhook (again) and waits until the API server can call it.
@@ -24,8 +34,23 @@ impl Installation {
     /// # Errors
     /// When it does not become ready, with the end of its log.
     pub(crate) async fn start_webhook(&self, cluster: &Cluster) -> Result<()> {
+        let replica = self.webhook_replica(cluster, "rrsa-webhook", &[]).await?;
+        *self.webhook.lock().unwrap() = Some(replica.process);
+        self.register_webhook(cluster, replica.address).await
+    }
+
+    /// Starts one more webhook with further arguments and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready, with the end of its log.
+    pub(crate) async fn webhook_replica(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Replica> {
         cluster.require_own("a webhook by URL")?;
-        let ready_file = self.folder.join("webhook.json");
+        let ready_file = self.folder.join(format!("{name}.json"));
         let mut command = Command::new(&self.choices.rrsa);
         command
             .args(["webhook", "--log=trace", "--namespace", super::NAMESPACE])
@@ -34,33 +59,61 @@ impl Installation {
                 "--admin-listen=127.0.0.1:0",
                 "--server-name=127.0.0.1",
             ])
+            .args(arguments)
             .arg("--config")
             .arg(self.configuration())
             .arg("--ready-file")
             .arg(&ready_file)
             .env("KUBECONFIG", &self.webhook_kubeconfig);
-        let process = cluster.spawn("rrsa-webhook", &command)?;
+        let process = cluster.spawn(name, &command)?;
         let ready = wait::until("the webhook to be ready", READY, async || {
             process.ensure_running().map_err(wait::hopeless)?;
             let text = std::fs::read_to_string(&ready_file).context("no ready file yet")?;
             Ok(Some(serde_json::from_str::<Value>(&text)?))
         })
         .await?;
-        *self.webhook.lock().unwrap() = Some(process);
-        let address = ready["address"]
-            .as_str()
-            .context("no address in the ready file")?;
-        register(cluster, address).await
+        let address = |key: &str| -> Result<SocketAddr> {
+            let text = ready[key]
+                .as_str()
+                .context("no address in the ready file")?;
+            Ok(text.parse()?)
+        };
+        Ok(Replica {
+            address: address("address")?,
+            admin: address("adminAddress")?,
+            process,
+        })
     }
 
-    /// Ends the webhook as a rolling update does, and starts it anew.
+    /// Points the registered configuration to an address, and waits until a webhook has put its
+    /// authority there.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) async fn register_webhook(
+        &self,
+        cluster: &Cluster,
+        address: SocketAddr,
+    ) -> Result<()> {
+        register(cluster, &address.to_string()).await
+    }
+
+    /// Ends the webhook as a rolling update does.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(crate) async fn end_webhook(&self) -> Result<ExitStatus> {
+        let process = self.webhook.lock().unwrap().take();
+        let process = process.context("the webhook is not running")?;
+        process.terminate_and_wait(READY).await
+    }
+
+    /// Ends the webhook and starts it anew.
     ///
     /// # Errors
     /// When it does not end or does not become ready.
     pub(crate) async fn restart_webhook(&self, cluster: &Cluster) -> Result<()> {
-        let process = self.webhook.lock().unwrap().take();
-        let process = process.context("the webhook is not running")?;
-        let status = process.terminate_and_wait(READY).await?;
+        let status = self.end_webhook().await?;
         ensure!(status.success(), "the webhook ended with {status}");
         self.start_webhook(cluster).await
     }

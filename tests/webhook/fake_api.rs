@@ -34,6 +34,8 @@ pub(crate) struct FakeApi {
     pub(crate) requests: Arc<AtomicUsize>,
     /// How long a single object takes.
     pub(crate) delay: Arc<Mutex<Duration>>,
+    /// How many single objects were asked for, and how many of these questions were answered.
+    asked: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 impl FakeApi {
@@ -45,6 +47,7 @@ impl FakeApi {
             refusing: Arc::default(),
             requests: Arc::default(),
             delay: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -55,6 +58,16 @@ impl FakeApi {
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    /// Questions for a single object so far.
+    pub(crate) fn started(&self) -> usize {
+        self.asked.0.load(Ordering::Relaxed)
+    }
+
+    /// Those that were answered.
+    pub(crate) fn finished(&self) -> usize {
+        self.asked.1.load(Ordering::Relaxed)
     }
 
     /// Puts an object there without telling the watches.
@@ -145,7 +158,9 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
         }
         Method::GET => {
             let delay = *api.delay.lock().unwrap();
+            api.asked.0.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(delay).await;
+            api.asked.1.fetch_add(1, Ordering::Relaxed);
             api.get(path)
                 .map_or_else(|| refuse(404), |object| object.to_string().into_response())
         }

@@ -10,6 +10,14 @@ use futures::StreamExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use rrsa::api::configuration::Configuration;
+use rrsa::injection::bindings::Bindings;
+use rrsa::injection::facts::{Cluster, Found, NamespaceFacts, ServiceAccountFacts};
+use rrsa::injection::settings::Settings;
+use rrsa::webhook::handler::Reviewer;
+use rrsa::webhook::metrics::Metrics;
+use rrsa::world::BoxFuture;
+
 use super::rig::{CONFIGURATION, FakeCluster, admit, ordinary_router, post, review, router, send};
 
 fn pod() -> Value {
@@ -371,4 +379,75 @@ async fn no_answer_repeats_a_variables_value() {
     let (_, body) = send(&ordinary_router(), post(review(&pod).to_string())).await;
     let body = String::from_utf8(body).unwrap();
     assert!(body.contains("VariablesMixed") && !body.contains("hunter2"));
+}
+
+/// A cluster whose cache is broken in a way that nobody thought of.
+#[derive(Debug)]
+struct Panicking(FakeCluster);
+
+impl Cluster for Panicking {
+    fn cached_namespace(&self, name: &str) -> Option<Arc<NamespaceFacts>> {
+        self.0.cached_namespace(name)
+    }
+
+    fn cached_service_account(&self, _: &str, name: &str) -> Option<Arc<ServiceAccountFacts>> {
+        assert_ne!(name, "cursed");
+        self.0.accounts.get(name).cloned()
+    }
+
+    fn cached_bindings(&self, namespace: &str) -> Arc<Bindings> {
+        self.0.cached_bindings(namespace)
+    }
+
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
+        self.0.namespace(name)
+    }
+
+    fn service_account<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Found<ServiceAccountFacts>> {
+        self.0.service_account(namespace, name)
+    }
+
+    fn bindings<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found<Bindings>> {
+        self.0.bindings(namespace)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_of_that_review_only() {
+    let configuration = Configuration::parse(CONFIGURATION).unwrap();
+    let cluster = Arc::new(Panicking(FakeCluster::ordinary()));
+    let router =
+        Reviewer::new(Settings::from(&configuration), cluster, Metrics::default()).router();
+    let mut cursed = pod();
+    cursed["spec"]["serviceAccountName"] = json!("cursed");
+    let (status, body) = send(&router, post(review(&cursed).to_string())).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(String::from_utf8(body).unwrap().contains("internal fault"));
+    assert_eq!(admit(&router, &pod()).await.decision, "Injected");
+}
+
+#[tokio::test]
+async fn large_bodies_at_once_are_bounded_and_small_ones_go_on() {
+    let router = ordinary_router();
+    let seven_mebibytes = Bytes::from(vec![b' '; 7 << 20]);
+    let arriving = |_| {
+        let first = futures::stream::iter([Ok::<_, std::io::Error>(seven_mebibytes.clone())]);
+        let body = Body::from_stream(first.chain(futures::stream::pending()));
+        let router = router.clone();
+        async move { send(&router, post(body)).await.0 }
+    };
+    let large = futures::future::join_all((0..10).map(arriving));
+    let small = async {
+        tokio::task::yield_now().await;
+        admit(&router, &pod()).await.decision
+    };
+    let (statuses, decision) = tokio::join!(large, small);
+    assert_eq!(decision, "Injected");
+    let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+    let (slow, refused) = (StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((count(slow), count(refused)), (4, 6), "{statuses:?}");
 }

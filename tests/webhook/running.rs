@@ -19,21 +19,21 @@ use tokio::task::JoinHandle;
 use super::fake_api::{CONFIGURATION, FakeApi};
 use super::rig;
 
-const CEILING: Duration = Duration::from_secs(10);
+pub(crate) const CEILING: Duration = Duration::from_secs(10);
 /// After an outage everything waits for its back-off.
 const OUTAGE_CEILING: Duration = Duration::from_secs(90);
 
-struct Webhook {
-    api: FakeApi,
-    address: SocketAddr,
+pub(crate) struct Webhook {
+    pub(crate) api: FakeApi,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<anyhow::Result<()>>,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<anyhow::Result<()>>,
     folder: tempfile::TempDir,
 }
 
 impl Webhook {
-    fn start(api: FakeApi) -> Self {
+    pub(crate) fn start(api: FakeApi) -> Self {
         let on = json!({"pod-identity.alibabacloud.com/injection": "on"});
         api.put(
             "/api/v1/namespaces/team-a",
@@ -91,7 +91,7 @@ impl Webhook {
         }
     }
 
-    fn add_account(&self) {
+    pub(crate) fn add_account(&self) {
         let role = json!({"pod-identity.alibabacloud.com/role-name": "app"});
         let account = json!({"metadata": {"annotations": role}});
         self.api
@@ -111,8 +111,15 @@ impl Webhook {
             .collect()
     }
 
-    async fn registered(&self) {
+    pub(crate) async fn registered(&self) {
         until(|| self.bundles().iter().all(Bundle::is_some_and_long)).await;
+    }
+
+    /// What the API server trusts.
+    pub(crate) fn bundle(&self) -> String {
+        let bundle = self.bundles()[0].clone().unwrap();
+        let pem = base64::engine::general_purpose::STANDARD.decode(bundle);
+        String::from_utf8(pem.unwrap()).unwrap()
     }
 
     /// A client that trusts what is registered, as the API server does.
@@ -120,19 +127,15 @@ impl Webhook {
         clippy::disallowed_methods,
         reason = "the API server's half of the connection"
     )]
-    fn api_server(&self) -> reqwest::Client {
-        let bundle = self.bundles()[0].clone().unwrap();
-        let pem = base64::engine::general_purpose::STANDARD
-            .decode(bundle)
-            .unwrap();
-        let root = reqwest::Certificate::from_pem(&pem).unwrap();
+    pub(crate) fn api_server(&self) -> reqwest::Client {
+        let root = reqwest::Certificate::from_pem(self.bundle().as_bytes()).unwrap();
         reqwest::Client::builder()
             .tls_certs_only([root])
             .build()
             .unwrap()
     }
 
-    async fn review(&self, client: &reqwest::Client) -> Value {
+    pub(crate) async fn review(&self, client: &reqwest::Client) -> Value {
         self.post_pod(client, "app").await.json().await.unwrap()
     }
 
@@ -175,7 +178,7 @@ impl Bundle for Option<String> {
     }
 }
 
-async fn until(mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     let waiting = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -186,7 +189,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
         .expect("the condition in time");
 }
 
-fn decision(answer: &Value) -> &str {
+pub(crate) fn decision(answer: &Value) -> &str {
     answer["response"]["auditAnnotations"]["decision"]
         .as_str()
         .unwrap()

@@ -1,0 +1,346 @@
+//! What nobody should do to a connection: it is cut off, the memory stays bounded, and reviews on
+//! other connections are answered meanwhile (rows H3 to H5, H7 and H8).
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures::future::join_all;
+use futures::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::client::conn::http2;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rrsa::serving::limits;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::fake_api::FakeApi;
+use super::rig;
+use super::running::{CEILING, Webhook, decision};
+
+type Body = BoxBody<Bytes, Infallible>;
+type Sender = http2::SendRequest<Body>;
+
+async fn served() -> Webhook {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    webhook.add_account();
+    webhook
+}
+
+/// Whether a review on a connection of its own is answered as ever.
+async fn others_are_served(webhook: &Webhook) {
+    let reviewed = async { webhook.review(&webhook.api_server()).await };
+    let answer = tokio::time::timeout(CEILING, reviewed)
+        .await
+        .expect("an answer");
+    assert_eq!(decision(&answer), "Injected");
+}
+
+async fn tls(webhook: &Webhook, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(webhook.bundle().as_bytes()) {
+        roots.add(der.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let stream = TcpStream::connect(webhook.address).await.unwrap();
+    let name = ServerName::from(webhook.address.ip());
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.unwrap()
+}
+
+async fn http2(webhook: &Webhook) -> Sender {
+    let stream = TokioIo::new(tls(webhook, b"h2").await);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(address: SocketAddr, body: Body) -> Request<Body> {
+    Request::post(format!("https://{address}/mutate"))
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap()
+}
+
+/// A body of which one byte comes and then nothing.
+fn endless() -> Body {
+    use futures::StreamExt;
+    let first = hyper::body::Frame::data(Bytes::from_static(b"{"));
+    let frames = stream::iter([Ok::<_, Infallible>(first)]).chain(stream::pending());
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// Reads until the peer closes the connection.
+async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin, within: Duration) -> Vec<u8> {
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    let read = stream.read_to_end(&mut said);
+    let _ = tokio::time::timeout(within, read)
+        .await
+        .expect("the connection is closed");
+    said
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    let webhook = served().await;
+    let client = webhook.api_server();
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
+    // Both ends are files of this process.
+    let many = (limits::raise_open_files() / 3).min(2500);
+    let mut idle = Vec::new();
+    for number in 0..many {
+        idle.push(TcpStream::connect(webhook.address).await.unwrap());
+        if number % 100 == 0 {
+            assert_eq!(decision(&webhook.review(&client).await), "Injected");
+        }
+    }
+    others_are_served(&webhook).await;
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
+    if many > 1200 {
+        // There is room for 1,024: the oldest made room for the youngest.
+        closed(idle.remove(0), CEILING).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_that_drip_are_cut_off() {
+    let webhook = served().await;
+    let mut header = tls(&webhook, b"http/1.1").await;
+    let dripping = tokio::spawn(async move {
+        let text =
+            b"POST /mutate HTTP/1.1\r\nx-long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+        for byte in text {
+            if header.write_all(&[*byte]).await.is_err() || header.flush().await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        closed(header, CEILING).await;
+    });
+    // So many bodies that never end, on one connection, as there are places for requests.
+    let sender = http2(&webhook).await;
+    let bodies = (0..300).map(|_| {
+        let mut sender = sender.clone();
+        let request = request(webhook.address, endless());
+        async move {
+            sender.ready().await.unwrap();
+            sender.send_request(request).await.unwrap().status()
+        }
+    });
+    let bodies = tokio::spawn(join_all(bodies.collect::<Vec<_>>()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    others_are_served(&webhook).await;
+    let statuses = tokio::time::timeout(4 * CEILING, bodies)
+        .await
+        .unwrap()
+        .unwrap();
+    for status in statuses {
+        assert!(
+            [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE].contains(&status),
+            "{status}"
+        );
+    }
+    tokio::time::timeout(4 * CEILING, dripping)
+        .await
+        .unwrap()
+        .unwrap();
+    others_are_served(&webhook).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_disturb_nobody() {
+    let webhook = served().await;
+    let review = rig::review(&json!({"spec": {"serviceAccountName": "app",
+        "containers": [{"name": "app"}]}}))
+    .to_string();
+    for _ in 0..4 {
+        let mut sender = http2(&webhook).await;
+        for _ in 0..1000 {
+            let body = BodyExt::boxed(Full::new(Bytes::from(review.clone())));
+            // Dropping the answer's future resets the stream. The server may end the connection.
+            if sender.ready().await.is_err() {
+                break;
+            }
+            drop(sender.send_request(request(webhook.address, body)));
+            tokio::task::yield_now().await;
+        }
+        others_are_served(&webhook).await;
+    }
+}
+
+#[tokio::test]
+async fn headers_without_end_are_refused() {
+    let webhook = served().await;
+    let mut stream = tls(&webhook, b"http/1.1").await;
+    let line = format!("x-{}: {}\r\n", "a".repeat(100), "b".repeat(1000));
+    let mut text = b"POST /mutate HTTP/1.1\r\nhost: x\r\n".to_vec();
+    for _ in 0..2000 {
+        text.extend_from_slice(line.as_bytes());
+    }
+    // The server need not read all of it.
+    let _ = stream.write_all(&text).await;
+    let said = closed(stream, CEILING).await;
+    assert!(
+        said.is_empty() || said.starts_with(b"HTTP/1.1 431"),
+        "{said:?}"
+    );
+    others_are_served(&webhook).await;
+}
+
+#[tokio::test]
+async fn a_length_that_lies_is_a_bad_request_or_a_time_out() {
+    let webhook = served().await;
+    let send = async |length: &str, body: &str| {
+        let mut stream = tls(&webhook, b"http/1.1").await;
+        let text = format!(
+            "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let said = closed(stream, CEILING).await;
+        String::from_utf8_lossy(&said)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(send("100", "{}").await.contains("408"));
+    assert!(send("1", "{}").await.contains("400"));
+    assert!(send("99999999", "{}").await.contains("413"));
+    assert!(send("-1", "{}").await.contains("400"));
+    others_are_served(&webhook).await;
+}
+
+/// What is logged on this thread.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn handshakes_that_fail_are_not_logged_and_disturb_nobody() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let webhook = served().await;
+    let lines = || log.0.lock().unwrap().split(|byte| *byte == b'\n').count();
+    let before = lines();
+    for number in 0..2000_u32 {
+        let mut stream = TcpStream::connect(webhook.address).await.unwrap();
+        let hello: &[u8] = match number % 4 {
+            0 => b"\x16\x03\x01\x02\x00\x01\x00",
+            1 => b"GET / HTTP/1.1\r\n\r\n",
+            2 => b"",
+            _ => OLD_HELLO,
+        };
+        let _ = stream.write_all(hello).await;
+    }
+    others_are_served(&webhook).await;
+    assert!(before > 1, "the log is kept");
+    assert!(
+        lines() - before < 10,
+        "{}",
+        String::from_utf8_lossy(&log.0.lock().unwrap())
+    );
+}
+
+/// A client that knows TLS 1.0 and nothing newer.
+const OLD_HELLO: &[u8] = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x01\
+    0123456789abcdef0123456789abcdef\x00\x00\x02\x00\x2f\x01\x00";
+
+#[tokio::test]
+async fn old_tls_is_refused_with_an_alert() {
+    let webhook = served().await;
+    let mut stream = TcpStream::connect(webhook.address).await.unwrap();
+    stream.write_all(OLD_HELLO).await.unwrap();
+    let said = closed(stream, CEILING).await;
+    // A fatal alert.
+    assert_eq!((said[0], said[5]), (0x15, 2), "{said:?}");
+}
+
+#[tokio::test]
+async fn work_for_a_client_that_is_gone_is_given_up() {
+    let webhook = served().await;
+    *webhook.api.delay.lock().unwrap() = Duration::from_millis(600);
+    let mut sender = http2(&webhook).await;
+    let review = rig::review(&json!({"spec": {"serviceAccountName": "app",
+        "containers": [{"name": "app"}]}}));
+    let body = BodyExt::boxed(Full::new(Bytes::from(review.to_string())));
+    let answer = tokio::spawn(sender.send_request(request(webhook.address, body)));
+    let started = webhook.api.started();
+    super::running::until(|| webhook.api.started() > started).await;
+    let finished = webhook.api.finished();
+    answer.abort();
+    drop(sender);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(
+        webhook.api.finished(),
+        finished,
+        "the question was not given up"
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_reviews_under_way_are_answered_before_the_end() {
+    let mut webhook = served().await;
+    let client = webhook.api_server();
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
+    // Nobody knows these yet, so each asks the API server, which takes its time.
+    *webhook.api.delay.lock().unwrap() = Duration::from_secs(1);
+    let pod = |number: usize| {
+        json!({"spec": {"serviceAccountName": format!("late-{number}"),
+            "containers": [{"name": "app"}]}})
+    };
+    let url = format!("https://{}/mutate", webhook.address);
+    let reviews = (0..100).map(|number| {
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move {
+            let asked = client.post(url).json(&rig::review(&pod(number)));
+            asked.send().await.unwrap().status().as_u16()
+        })
+    });
+    let reviews: Vec<_> = reviews.collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    webhook.stop.take().unwrap().send(()).unwrap();
+    for review in join_all(reviews).await {
+        assert_eq!(review.unwrap(), 200);
+    }
+    drop(client);
+    let ended = tokio::time::timeout(CEILING, webhook.task)
+        .await
+        .expect("an end");
+    ended.unwrap().unwrap();
+}
