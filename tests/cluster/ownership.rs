@@ -98,13 +98,16 @@ async fn a_secret_that_got_another_owner_is_given_up_and_not_fought_over() -> Re
         let owners = now.metadata.owner_references.unwrap_or_default();
         ensure!(owners.first().map(|owner| &owner.uid) == binding.metadata.uid.as_ref());
         ensure!(calls(scene) == asked && scene.data().await? == before);
-        // When it goes, the name is free again.
+        // When it goes, it comes back.
         scene
             .secrets()
             .delete("app-credentials", &DeleteParams::default())
             .await?;
-        scene.ready().await?;
-        scene.verify(&scene.data().await?)?;
+        let data = wait::until("the Secret to come back", SOON, async || {
+            Ok(Some(scene.data().await?))
+        })
+        .await?;
+        scene.verify(&data)?;
         Ok(())
     })
     .await
