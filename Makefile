@@ -47,7 +47,7 @@ lint: ## Formatting, clippy, documentation, and the library without the operator
 static: ## The library alone in a static program, which is run once
 	tests/musl.sh
 
-generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/values.md, docs/vectors.md)
+generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/configuration.md, docs/values.md, docs/vectors.md)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
 	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
 	cargo run --locked --quiet -- reference > docs/cli.md.new
@@ -56,6 +56,10 @@ generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/v
 	mv docs/reasons.md.new docs/reasons.md
 	cargo run --locked --quiet -- reference decisions > docs/decisions.md.new
 	mv docs/decisions.md.new docs/decisions.md
+	cargo run --locked --quiet -- config schema > docs/configuration.schema.json.new
+	mv docs/configuration.schema.json.new docs/configuration.schema.json
+	cargo run --locked --quiet -- config page > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
 	cp crds/alibabarolebindings.yaml charts/rrsa/files/alibabarolebindings.yaml
 	charts/render.sh deploy

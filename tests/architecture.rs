@@ -66,6 +66,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "contract",
             "controller",
             "credentials",
+            "imds",
             "injection",
             "secret",
             "serving",

@@ -49,3 +49,13 @@ fn the_page_of_reasons_is_fresh() {
 fn the_page_of_decisions_is_fresh() {
     assert_fresh("docs/decisions.md", &["reference", "decisions"]);
 }
+
+#[test]
+fn the_schema_of_the_configuration_is_fresh() {
+    assert_fresh("docs/configuration.schema.json", &["config", "schema"]);
+}
+
+#[test]
+fn the_page_of_the_configuration_is_fresh() {
+    assert_fresh("docs/configuration.md", &["config", "page"]);
+}

@@ -2,13 +2,15 @@
 //! controller and the webhook alike.
 //!
 //! ```yaml
-//! accountId: "1234567890123456"
+//! accountId: "1234567890123456" # left out: from the ECS metadata service, once at start
 //! oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789
-//! region: cn-hangzhou
+//!                               # or clusterId: c0123456789
+//! region: cn-hangzhou           # left out: from the ECS metadata service, once at start
 //! network: Vpc                  # or Public
 //! sts:
 //!   endpoint: sts.example.com   # optional: for the operator, instead of the regional host
 //!   caFile: /etc/rrsa/ca.pem    # optional: trusted beside the system's roots
+//!   proxy: http://proxy:3128    # optional: the way to STS; never to metadata
 //!   allowedHosts: []            # what a binding's spec.sts.endpoint may name, port included
 //!   extraRegions: []            # regions newer than this release
 //!   callsPerSecond: 50          # of all the operator's exchanges; the account's limit is 100
@@ -32,20 +34,30 @@
 //!     ipv6: false
 //! ```
 //!
+//! [`ConfigurationFile`] is the file, [`Configuration`] what it means once nothing is left out.
+//! `schema` and `page` describe it, `risks` warns of what is legal and rarely meant.
+//!
 //! Unknown keys are refused: a misspelt switch must not look like one that is set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
+
+mod page;
+mod risks;
+mod schema;
 
 use super::v1alpha1::Network;
 use crate::contract::arn::{self, ProviderArn};
 use crate::contract::sts_hosts;
 
-/// The whole file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Most namespaces that the controller watches one by one.
+pub const MAX_NAMESPACES: usize = 100;
+
+/// What the administrator decided, with nothing left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
     /// The Alibaba Cloud account that completes bare role names.
     pub account_id: String,
@@ -53,6 +65,45 @@ pub struct Configuration {
     pub oidc_provider_arn: ProviderArn,
     /// The cluster's region.
     pub region: String,
+    /// Which STS endpoint the region's is: inside the VPC or public.
+    pub network: Network,
+    /// How STS is reached.
+    pub sts: Sts,
+    /// The operator's own projected tokens, by the name a binding calls them.
+    pub token_files: BTreeMap<String, PathBuf>,
+    /// Which namespaces may use those tokens for which roles. Empty: nobody.
+    pub delegation: Vec<Delegation>,
+    /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
+    pub ecs_fallback: Vec<EcsFallback>,
+    /// What the webhook injects.
+    pub webhook: Webhook,
+    /// Namespaces whose bindings the controller serves. Empty: all.
+    pub namespaces: Vec<String>,
+}
+
+/// The file as it is written. What it leaves out of account, region and provider is discovered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigurationFile {
+    /// The Alibaba Cloud account that completes bare role names: digits, in quotes. Left out: the
+    /// account of the ECS instance, asked of its metadata service once at start.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{1,32}$"))]
+    pub account_id: Option<String>,
+    /// The ACK cluster's id, which names its OIDC provider (`ack-rrsa-<cluster id>`) where
+    /// `oidcProviderArn` is left out.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9-]{1,64}$"))]
+    pub cluster_id: Option<String>,
+    /// The cluster's OIDC provider in RAM. Left out: `ack-rrsa-<clusterId>` of the account.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub oidc_provider_arn: Option<ProviderArn>,
+    /// The cluster's region. Left out: the region of the ECS instance, asked of its metadata service
+    /// once at start.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
     /// Which STS endpoint the region's is: inside the VPC or public.
     #[serde(default)]
     pub network: Network,
@@ -71,17 +122,37 @@ pub struct Configuration {
     /// What the webhook injects.
     #[serde(default)]
     pub webhook: Webhook,
+    /// Namespaces whose bindings the controller serves, each by its full name, at most 100: it then
+    /// needs Roles in those only. Empty: all namespaces. A change needs a restart.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub namespaces: Vec<String>,
+}
+
+/// What the machine says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The account that owns the ECS instance.
+    pub account_id: Option<String>,
+    /// The region that it is in.
+    pub region: Option<String>,
 }
 
 /// How STS is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sts {
     /// `host` or `host:port` that the operator uses instead of the regional host. Pods are given
     /// the regional host all the same.
     pub endpoint: Option<String>,
-    /// PEM file of certificate authorities trusted beside the system's.
+    /// PEM file of certificate authorities trusted beside the system's, for STS only.
     pub ca_file: Option<PathBuf>,
+    /// Proxy for calls to STS, such as `http://proxy.example:3128`; without user and password. Left
+    /// out: `HTTPS_PROXY` and `NO_PROXY` of the process count. Never used for the metadata service
+    /// or the API server.
+    pub proxy: Option<String>,
+    /// File with `user:password` for that proxy.
+    pub proxy_credentials_file: Option<PathBuf>,
     /// Hosts (port included) that a binding may name in `spec.sts.endpoint`; exact match.
     pub allowed_hosts: Vec<String>,
     /// Regions to accept beside the table of this release.
@@ -92,9 +163,9 @@ pub struct Sts {
 }
 
 /// A pace of STS calls: 1 to 1000 a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "u32")]
-pub struct CallsPerSecond(u32);
+pub struct CallsPerSecond(#[schemars(range(min = 1, max = 1000))] u32);
 
 impl CallsPerSecond {
     /// The number.
@@ -128,7 +199,7 @@ impl TryFrom<u32> for CallsPerSecond {
 pub struct InvalidCallsPerSecond(u32);
 
 /// One permission to use the operator's own identity.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Delegation {
     /// Globs over namespaces; `*` matches anything but `/` and `:`.
@@ -142,7 +213,7 @@ pub struct Delegation {
 
 /// One permission to fall back to the RAM role of the operator's node, where the cluster's tokens
 /// cannot be exchanged at all.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EcsFallback {
     /// Globs over namespaces; `*` matches anything but `/` and `:`.
@@ -158,7 +229,7 @@ pub struct EcsFallback {
 }
 
 /// What the webhook injects.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhook {
     /// Whether the three STS variables go into every injected pod, as the official webhook's
@@ -187,7 +258,7 @@ impl Default for Webhook {
 }
 
 /// One permission for pods to fall back on their node's role.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodFallback {
     /// Globs over namespaces; `*` matches anything but `/` and `:`.
@@ -197,7 +268,7 @@ pub struct PodFallback {
 }
 
 /// The agent of each node, as pods reach it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Agent {
     /// The port on the node's address.
@@ -236,16 +307,99 @@ pub enum ConfigurationError {
     },
 }
 
+impl ConfigurationFile {
+    /// Reads the text of a configuration file and checks what can be checked of it alone.
+    ///
+    /// # Errors
+    /// Names line or field, and the remedy.
+    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
+        let file: Self = serde_saphyr::from_str(text)
+            .map_err(|error| ConfigurationError::Syntax(error.to_string()))?;
+        // Whatever is discovered is legal: this shows only the file's own mistakes.
+        file.clone().complete(&Discovered {
+            account_id: Some("1".to_owned()),
+            region: Some("cn-hangzhou".to_owned()),
+        })?;
+        Ok(file)
+    }
+
+    /// Whether the metadata service must be asked for the rest.
+    #[must_use]
+    pub fn leaves_out_what_can_be_discovered(&self) -> bool {
+        self.account_id.is_none() || self.region.is_none()
+    }
+
+    /// Fills in what is left out. What the file says always wins.
+    ///
+    /// # Errors
+    /// Names the key that is missing, or the field that is not legal.
+    pub fn complete(self, discovered: &Discovered) -> Result<Configuration, ConfigurationError> {
+        let Self {
+            account_id,
+            cluster_id,
+            oidc_provider_arn,
+            region,
+            network,
+            sts,
+            token_files,
+            delegation,
+            ecs_fallback,
+            webhook,
+            namespaces,
+        } = self;
+        let missing = |field, what: &str| ConfigurationError::Value {
+            field,
+            problem: format!(
+                "is left out, and the metadata service of this machine did not tell the {what}; write it into the file"
+            ),
+        };
+        let account_id = account_id
+            .or_else(|| discovered.account_id.clone())
+            .ok_or_else(|| missing("accountId", "account"))?;
+        let region = region
+            .or_else(|| discovered.region.clone())
+            .ok_or_else(|| missing("region", "region"))?;
+        let oidc_provider_arn = match (oidc_provider_arn, cluster_id) {
+            (Some(arn), _) => arn,
+            (None, Some(cluster)) => {
+                format!("acs:ram::{account_id}:oidc-provider/ack-rrsa-{cluster}")
+                    .parse()
+                    .map_err(|error: arn::InvalidName| ConfigurationError::Value {
+                        field: "clusterId",
+                        problem: format!("names no legal OIDC provider: {error}"),
+                    })?
+            }
+            (None, None) => {
+                return Err(ConfigurationError::Value {
+                    field: "oidcProviderArn",
+                    problem: "is left out; write it, or clusterId on ACK".to_owned(),
+                });
+            }
+        };
+        let configuration = Configuration {
+            account_id,
+            oidc_provider_arn,
+            region,
+            network,
+            sts,
+            token_files,
+            delegation,
+            ecs_fallback,
+            webhook,
+            namespaces,
+        };
+        configuration.check()?;
+        Ok(configuration)
+    }
+}
+
 impl Configuration {
-    /// Reads and checks the text of a configuration file.
+    /// Reads a file that leaves nothing to be discovered.
     ///
     /// # Errors
     /// Names the field and the remedy.
     pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
-        let configuration: Self = serde_saphyr::from_str(text)
-            .map_err(|error| ConfigurationError::Syntax(error.to_string()))?;
-        configuration.check()?;
-        Ok(configuration)
+        ConfigurationFile::parse(text)?.complete(&Discovered::default())
     }
 
     fn check(&self) -> Result<(), ConfigurationError> {
@@ -276,6 +430,22 @@ impl Configuration {
         {
             return refuse("sts.extraRegions", format!("{region:?} is not a region id"));
         }
+        self.check_proxy()?;
+        if self.namespaces.len() > MAX_NAMESPACES {
+            return refuse(
+                "namespaces",
+                format!(
+                    "{} namespaces; at most {MAX_NAMESPACES}, each has watches of its own: leave the list empty to serve all",
+                    self.namespaces.len()
+                ),
+            );
+        }
+        if let Some(name) = self.namespaces.iter().find(|name| !is_namespace(name)) {
+            return refuse(
+                "namespaces",
+                format!("{name:?} is no name of a namespace; globs are not possible here"),
+            );
+        }
         if self
             .delegation
             .iter()
@@ -297,6 +467,41 @@ impl Configuration {
             );
         }
         self.webhook.check()
+    }
+
+    fn check_proxy(&self) -> Result<(), ConfigurationError> {
+        let refuse = |field, problem: &str| {
+            Err(ConfigurationError::Value {
+                field,
+                problem: problem.to_owned(),
+            })
+        };
+        let Some(proxy) = &self.sts.proxy else {
+            if self.sts.proxy_credentials_file.is_some() {
+                return refuse(
+                    "sts.proxyCredentialsFile",
+                    "there is no sts.proxy to use it for",
+                );
+            }
+            return Ok(());
+        };
+        // The URL is not quoted: it may hold a password.
+        let Ok(url) = url::Url::parse(proxy) else {
+            return refuse(
+                "sts.proxy",
+                "is no URL; write it like http://proxy.example:3128",
+            );
+        };
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return refuse("sts.proxy", "must be an http or https URL with a host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse(
+                "sts.proxy",
+                "must not hold user or password; put user:password into a file and name it in sts.proxyCredentialsFile",
+            );
+        }
+        Ok(())
     }
 
     /// The STS host of the cluster's own region and network.
@@ -334,6 +539,13 @@ impl Webhook {
         }
         Ok(())
     }
+}
+
+fn is_namespace(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn is_region(text: &str) -> bool {
@@ -425,6 +637,79 @@ mod tests {
             let text = format!("{MINIMAL}{field}: [{{namespaces: [a], roles: []}}]\n");
             let error = Configuration::parse(&text).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_discovered_and_what_is_written_wins() {
+        let file = ConfigurationFile::parse("clusterId: c1\n").unwrap();
+        assert!(file.leaves_out_what_can_be_discovered());
+        let discovered = Discovered {
+            account_id: Some("42".to_owned()),
+            region: Some("ap-southeast-1".to_owned()),
+        };
+        let found = file.complete(&discovered).unwrap();
+        assert_eq!(
+            (
+                found.account_id.as_str(),
+                found.region.as_str(),
+                found.oidc_provider_arn.as_str()
+            ),
+            (
+                "42",
+                "ap-southeast-1",
+                "acs:ram::42:oidc-provider/ack-rrsa-c1"
+            )
+        );
+        let file = ConfigurationFile::parse(MINIMAL).unwrap();
+        assert!(!file.leaves_out_what_can_be_discovered());
+        let written = file.complete(&discovered).unwrap();
+        assert_eq!(
+            (written.account_id.as_str(), written.region.as_str()),
+            ("123", "cn-hangzhou")
+        );
+    }
+
+    #[test]
+    fn what_nobody_tells_is_named() {
+        for (text, field) in [
+            ("clusterId: c1\nregion: cn-hangzhou\n", "accountId"),
+            ("clusterId: c1\naccountId: '1'\n", "region"),
+            ("region: cn-hangzhou\naccountId: '1'\n", "oidcProviderArn"),
+        ] {
+            let error = Configuration::parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("field {field}: is left out")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_proxy_holds_no_password_and_is_not_quoted() {
+        for (proxy, problem) in [
+            ("http://user:hunter2@proxy:3128", "proxyCredentialsFile"),
+            ("socks5://proxy:1080", "http or https"),
+            ("hunter2", "is no URL"),
+        ] {
+            let text = format!("{MINIMAL}sts: {{proxy: '{proxy}'}}\n");
+            let error = Configuration::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let text = format!("{MINIMAL}sts: {{proxyCredentialsFile: /a}}\n");
+        assert!(Configuration::parse(&text).is_err());
+        let text =
+            format!("{MINIMAL}sts: {{proxy: 'http://proxy:3128', proxyCredentialsFile: /a}}\n");
+        Configuration::parse(&text).unwrap();
+    }
+
+    #[test]
+    fn namespaces_are_names_and_bounded() {
+        for list in ["[team-*]".to_owned(), format!("{:?}", vec!["a"; 101])] {
+            let text = format!("{MINIMAL}namespaces: {list}\n");
+            let error = Configuration::parse(&text).unwrap_err().to_string();
+            assert!(error.contains("namespaces"), "{error}");
         }
     }
 }

@@ -8,22 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::LogArgs;
-use super::operator::{self, bind, shutdown_signal};
+use super::operator::{self, ConfigurationArgs, bind, shutdown_signal};
 use crate::controller::election::{Election, Timing};
 use crate::controller::{self, Options};
 use crate::world::{Random as _, SystemClock, SystemFiles, SystemRandom};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The operator's configuration file (YAML).
-    #[arg(
-        long,
-        env = "RRSA_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE",
-        default_value = "/etc/rrsa/config.yaml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
     /// Where /healthz, /readyz and /metrics are, over plain HTTP. Port 0 takes a free one.
     #[arg(
         long,
@@ -43,16 +36,6 @@ pub(super) struct Args {
     ready_file: Option<PathBuf>,
     #[command(flatten)]
     election: ElectionArgs,
-    /// Where the ECS metadata service is, for operators who serve it elsewhere, and for tests. Whoever
-    /// answers there decides whose credentials the fallback uses.
-    #[arg(
-        long,
-        env = "RRSA_METADATA_ADDRESS",
-        hide_env_values = true,
-        value_name = "ADDRESS",
-        hide_default_value = true
-    )]
-    metadata_address: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -178,16 +161,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self {
-            config,
+            configuration,
             admin_listen,
             ready_file,
             election,
-            metadata_address,
             log,
         } = self;
         log.start()?;
-        let configuration = operator::configuration(&config, &SystemFiles)?;
         operator::runtime()?.block_on(async {
+            let metadata = configuration.metadata_address();
+            let configuration = configuration.load().await?;
             let client = operator::client().await?;
             let election = election.election(client.clone())?;
             let options = Options {
@@ -198,7 +181,7 @@ impl Args {
                 admin_listener: bind(admin_listen)?,
                 ready_file,
                 election,
-                metadata: metadata_address,
+                metadata,
             };
             // Boxed: the future of a whole controller is too large for the frame of its caller.
             Box::pin(controller::run(options, shutdown_signal()?)).await

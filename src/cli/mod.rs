@@ -1,6 +1,7 @@
 //! The command line: one file a command. Only this room and `main` print.
 
 mod cleanup;
+mod config;
 mod conformance;
 mod controller;
 mod crd;
@@ -33,6 +34,8 @@ enum Command {
     Cleanup(cleanup::Args),
     /// Tell whether the cluster's webhook does what is documented for ack-pod-identity-webhook.
     Conformance(Box<conformance::Args>),
+    /// Check and describe the operator's configuration file.
+    Config(config::Args),
     /// Turn AlibabaRoleBinding objects into Secrets with fresh credentials.
     Controller(controller::Args),
     /// Get, use and hand on credentials of Alibaba Cloud.
@@ -86,6 +89,7 @@ impl Cli {
         match self.command {
             Command::Cleanup(args) => args.run()?,
             Command::Conformance(args) => return Ok(args.run()),
+            Command::Config(args) => return args.run(),
             Command::Controller(args) => args.run()?,
             Command::Credentials(args) => return args.run(),
             Command::Crd(args) => args.run()?,

@@ -1,13 +1,17 @@
 //! What the commands that serve share: the configuration file, the runtime, the signal to stop.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::configuration::Configuration;
-use crate::world::Files;
+use crate::api::configuration::{Configuration, ConfigurationFile, Discovered};
+use crate::imds;
+use crate::serving::reload::Load;
+use crate::world::{Files, HttpClient, HttpOptions, SystemClock, SystemFiles};
 
 /// Longest configuration file.
 const MAX_CONFIGURATION: usize = 1024 * 1024;
@@ -21,11 +25,105 @@ pub(super) fn configuration_text(path: &Path, files: &dyn Files) -> anyhow::Resu
         .with_context(|| format!("configuration file {} is no UTF-8 text", path.display()))
 }
 
-/// Reads the operator's configuration.
-pub(super) fn configuration(path: &Path, files: &dyn Files) -> anyhow::Result<Configuration> {
-    let text = configuration_text(path, files)?;
-    Configuration::parse(&text)
-        .with_context(|| format!("configuration file {} is refused", path.display()))
+/// How long the metadata service may take for everything that it is asked.
+const DISCOVERY: Duration = Duration::from_secs(5);
+
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigurationArgs {
+    /// The operator's configuration file (YAML); docs/configuration.md explains it.
+    #[arg(
+        long,
+        env = "RRSA_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        default_value = "/etc/rrsa/config.yaml"
+    )]
+    config: PathBuf,
+    /// Where the ECS metadata service is, for operators who serve it elsewhere, and for tests. Whoever
+    /// answers there decides which account this is, and whose credentials the fallback uses.
+    #[arg(
+        long,
+        env = "RRSA_METADATA_ADDRESS",
+        hide_env_values = true,
+        value_name = "ADDRESS"
+    )]
+    metadata_address: Option<SocketAddr>,
+}
+
+impl ConfigurationArgs {
+    /// Where the ECS metadata service is, if not at its fixed address.
+    pub(super) fn metadata_address(&self) -> Option<SocketAddr> {
+        self.metadata_address
+    }
+
+    /// The metadata service of this machine.
+    fn metadata(&self) -> anyhow::Result<imds::Client> {
+        let http = Arc::new(HttpClient::new(&HttpOptions::metadata())?);
+        let clock = Arc::new(SystemClock);
+        Ok(match self.metadata_address {
+            Some(address) => imds::Client::at(address, http, clock),
+            None => imds::Client::new(http, clock),
+        })
+    }
+
+    /// Asks the metadata service for what the file leaves out, once, and returns what reads the file
+    /// from then on.
+    pub(super) async fn load(self) -> anyhow::Result<Load<Configuration>> {
+        let path = self.config.clone();
+        let file = configuration_file(&path).map_err(anyhow::Error::msg)?;
+        let discovered = if file.leaves_out_what_can_be_discovered() {
+            discover(&file, &self.metadata()?).await
+        } else {
+            Discovered::default()
+        };
+        Ok(Box::new(move || {
+            configuration_file(&path)?
+                .complete(&discovered)
+                .map_err(|error| format!("configuration file {}: {error}", path.display()))
+        }))
+    }
+}
+
+/// What the metadata service tells of what the file leaves out; what it does not tell is logged, and
+/// missed by whoever completes the file.
+async fn discover(file: &ConfigurationFile, metadata: &imds::Client) -> Discovered {
+    let ask = async {
+        let account_id = match file.account_id {
+            Some(_) => None,
+            None => told("accountId", metadata.owner_account_id().await),
+        };
+        let region = match file.region {
+            Some(_) => None,
+            None => told("region", metadata.region_id().await),
+        };
+        Discovered { account_id, region }
+    };
+    tokio::time::timeout(DISCOVERY, ask)
+        .await
+        .unwrap_or_else(|_| {
+            tracing::warn!("the ECS metadata service did not answer within {DISCOVERY:?}");
+            Discovered::default()
+        })
+}
+
+fn told(key: &str, answer: Result<String, imds::Error>) -> Option<String> {
+    match answer {
+        Ok(value) => {
+            tracing::info!(key, value, "discovered from the ECS metadata service");
+            Some(value)
+        }
+        Err(error) => {
+            tracing::warn!(key, "the ECS metadata service does not tell it: {error}");
+            None
+        }
+    }
+}
+
+fn configuration_file(path: &Path) -> Result<ConfigurationFile, String> {
+    let text = configuration_text(path, &SystemFiles).map_err(|error| format!("{error:#}"))?;
+    ConfigurationFile::parse(&text)
+        .map_err(|error| format!("configuration file {}: {error}", path.display()))
 }
 
 /// A client for the API server: of the kubeconfig, or of the pod's ServiceAccount.

@@ -6,23 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogArgs;
-use super::operator::{self, bind, second_signal, shutdown_signal};
+use super::operator::{self, ConfigurationArgs, bind, second_signal, shutdown_signal};
 use crate::serving::rotation::Times;
 use crate::webhook::registration::Callee;
 use crate::webhook::{self, Certificates, Options, Own};
-use crate::world::{SystemClock, SystemFiles};
+use crate::world::SystemClock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The operator's configuration file (YAML).
-    #[arg(
-        long,
-        env = "RRSA_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE",
-        default_value = "/etc/rrsa/config.yaml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
     /// Where the API server's reviews arrive, over TLS. Port 0 takes a free one.
     #[arg(
         long,
@@ -161,7 +154,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self {
-            config,
+            configuration,
             listen,
             admin_listen,
             namespace,
@@ -179,7 +172,6 @@ impl Args {
             log,
         } = self;
         log.start()?;
-        let configuration = operator::configuration(&config, &SystemFiles)?;
         let mut names = service_names(&service, &namespace);
         names.extend(server_names);
         let certificates = match (tls_cert, tls_key) {
@@ -200,6 +192,7 @@ impl Args {
             }),
         };
         operator::runtime()?.block_on(async {
+            let configuration = configuration.load().await?;
             let client = operator::client().await?;
             let options = Options {
                 client,

@@ -15,9 +15,9 @@ use super::chain::{self, Step};
 use super::fallback::{Fallback, Grant, Oidc, Verdict, verdict};
 use super::gate::{StsGate, Turn};
 use super::reason::{Problem, Reason};
+use super::settings::Live;
 use super::trust::Asker;
 use super::wanted::{TokenFrom, Wanted};
-use crate::api::configuration::Configuration;
 use crate::contract::AUDIENCE;
 use crate::contract::arn::RoleArn;
 use crate::imds;
@@ -40,7 +40,7 @@ pub struct Exchanger {
     /// Reads the operator's own tokens.
     pub files: Arc<dyn Files>,
     /// Names them.
-    pub configuration: Arc<Configuration>,
+    pub configuration: Live,
     /// Lets the calls to STS through.
     pub gate: StsGate,
     /// The role of the operator's node, for the fallback.
@@ -267,7 +267,11 @@ impl Exchanger {
             |error: imds::Error| Problem::new(Reason::MetadataUnavailable, error.to_string());
         let found = self.node.credentials().await.map_err(unavailable)?;
         let name = self.node.role_name().await.map_err(unavailable)?;
-        let node = RoleArn::of(&self.configuration.account_id, name.as_str()).map_err(|error| {
+        let node = RoleArn::of(
+            &self.configuration.configuration().account_id,
+            name.as_str(),
+        )
+        .map_err(|error| {
             Problem::new(
                 Reason::MetadataUnavailable,
                 format!("the node's role: {error}"),
@@ -366,8 +370,8 @@ impl Exchanger {
                 format!("the operator's token file {name:?} cannot be used: {cause}"),
             )
         };
-        let path = self
-            .configuration
+        let configuration = self.configuration.configuration();
+        let path = configuration
             .token_files
             .get(name)
             .ok_or_else(|| unreadable("the configuration does not name it".to_owned()))?;

@@ -52,7 +52,7 @@ fn on_fallback(context: &Context) -> Vec<Arc<AlibabaRoleBinding>> {
 /// exchanger keeps in mind whether it worked.
 async fn ask(context: &Context) {
     for binding in on_fallback(context) {
-        let Ok(wanted) = resolve(&binding, &context.exchanger.configuration) else {
+        let Ok(wanted) = resolve(&binding, &context.exchanger.configuration.configuration()) else {
             continue;
         };
         if !matches!(wanted.fallback, Fallback::Allowed(_)) {

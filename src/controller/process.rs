@@ -17,11 +17,14 @@ use super::election::Election;
 use super::metrics::Metrics;
 use super::reach;
 use super::run::{self, Work};
+use super::scope::Scope;
+use super::settings::{self, Live};
 use crate::api::configuration::Configuration;
 use crate::serving::admin::{self, Admin};
 use crate::serving::liveness::Liveness;
 use crate::serving::readiness::Readiness;
 use crate::serving::ready_file::{self, Addresses};
+use crate::serving::reload::{Load, Reload};
 use crate::serving::server::{self, Stop};
 use crate::telemetry;
 use crate::world::{Clock, Files};
@@ -33,8 +36,8 @@ const STUCK: Duration = Duration::from_mins(3);
 pub struct Options {
     /// Talks to the API server.
     pub client: kube::Client,
-    /// The operator's configuration.
-    pub configuration: Configuration,
+    /// Reads the operator's configuration, at the start and again and again.
+    pub configuration: Load<Configuration>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The operator's token files and CA bundle.
@@ -52,7 +55,7 @@ pub struct Options {
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
-            .field("configuration", &self.configuration)
+            .field("election", &self.election)
             .finish_non_exhaustive()
     }
 }
@@ -87,6 +90,9 @@ pub async fn run(
         ready_file::clear(path).with_context(|| format!("ready file {}", path.display()))?;
     }
 
+    let load = settings::loader(configuration, Arc::clone(&files));
+    let first = load().map_err(anyhow::Error::msg)?;
+    let scope = Scope::new(first.configuration().namespaces.clone());
     let mut registry = telemetry::metrics::registry();
     let metrics = Metrics::register(&mut registry);
     let (bindings, writer) = reflector::store();
@@ -101,6 +107,7 @@ pub async fn run(
     let api_server = readiness.condition("api-server", "not asked yet");
     // A replica that stands by is as ready as it can be.
     let ready_to_work = readiness.condition("work", "the Lease was not seen yet");
+    let reload = Reload::new(first, load, readiness.note("configuration"), &mut registry);
     let liveness = Liveness::new(Arc::clone(&clock));
     let heart = liveness.heart("the controller's loop", STUCK);
     let admin = Admin {
@@ -113,7 +120,8 @@ pub async fn run(
 
     let work = Work {
         client: client.clone(),
-        configuration,
+        scope,
+        settings: Live::new(reload.subscribe()),
         clock,
         files,
         secrets,
@@ -140,6 +148,7 @@ pub async fn run(
         },
         failed = announce => failed,
         never = reach::watch(client, api_server) => match never {},
+        never = reload.run() => match never {},
     };
     // Whoever starts the next run must not find the address of this one.
     if let Some(path) = &ready_file

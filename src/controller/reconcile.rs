@@ -333,7 +333,7 @@ async fn settle(
     let own_secret = |name: &str| context.own_secret(binding, uid, name);
     if binding.spec.suspend {
         context.remember(uid, |memory| memory.failing = None);
-        let wanted = resolve(binding, &context.exchanger.configuration).ok();
+        let wanted = resolve(binding, &context.exchanger.configuration.configuration()).ok();
         let secret = wanted
             .as_ref()
             .and_then(|wanted| own_secret(&wanted.secret_name));
@@ -346,7 +346,7 @@ async fn settle(
             waiting: None,
         });
     }
-    let wanted = match resolve(binding, &context.exchanger.configuration) {
+    let wanted = match resolve(binding, &context.exchanger.configuration.configuration()) {
         Ok(wanted) => wanted,
         Err(problem) => {
             let secret = binding

@@ -1,15 +1,13 @@
 //! Wires the work and does it until told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::channel::mpsc;
-use futures::{StreamExt, TryStreamExt};
-use kube::Api;
+use futures::{SinkExt as _, StreamExt, TryStreamExt};
 use kube::api::ListParams;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::store::Writer;
@@ -18,7 +16,7 @@ use kube::runtime::{Controller, WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::api::TIMEOUT;
 use super::claims::Claims;
@@ -28,14 +26,15 @@ use super::exchanges::{Exchanges, dispatch};
 use super::failing::FailureLog;
 use super::gate::StsGate;
 use super::metrics::Metrics;
+use super::oidc_watch;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
+use super::scope::Scope;
 use super::secrets::SecretIndex;
 use super::service_accounts::ServiceAccountIndex;
+use super::settings::Live;
 use super::status::fold;
-use super::watches::Wake;
-use super::{oidc_watch, watches};
-use crate::api::configuration::Configuration;
+use super::watches::{self, Wake};
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::imds;
 use crate::serving::liveness::Heart;
@@ -49,8 +48,6 @@ const CONCURRENCY: u16 = 32;
 const WAKE_QUEUE: usize = 1024;
 /// How often what is remembered of deleted bindings is dropped.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
-/// Longest CA bundle.
-const MAX_CA_FILE: usize = 1024 * 1024;
 
 /// How often the loop that hands out the work shows that it goes round.
 const BEAT: Duration = Duration::from_secs(5);
@@ -58,7 +55,8 @@ const BEAT: Duration = Duration::from_secs(5);
 /// What the work is done with.
 pub(super) struct Work {
     pub(super) client: kube::Client,
-    pub(super) configuration: Configuration,
+    pub(super) scope: Scope,
+    pub(super) settings: Live,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) files: Arc<dyn Files>,
     pub(super) secrets: Arc<SecretIndex>,
@@ -84,7 +82,8 @@ pub(super) async fn work(
 ) -> anyhow::Result<()> {
     let Work {
         client,
-        configuration,
+        scope,
+        settings,
         clock,
         files,
         secrets,
@@ -96,19 +95,17 @@ pub(super) async fn work(
         metadata,
     } = work;
     ready.not_ready("Secrets and ServiceAccounts are not listed yet");
-    let api = Api::<AlibabaRoleBinding>::all(client.clone());
-    probe(&api).await?;
-    let http = http_client(configuration.sts.ca_file.as_ref(), files.as_ref())?;
+    probe(&scope, &client).await?;
     let gate = StsGate::new(
-        sts::Client::new(Arc::new(http), clock.clone()),
-        configuration.sts.calls_per_second,
+        sts::Client::new(Arc::new(settings.clone()), clock.clone()),
+        settings.configuration().sts.calls_per_second,
     );
     let context = Arc::new(Context {
         clock: ServiceClock::new(clock.clone()),
         exchanger: Exchanger {
             client: client.clone(),
             files,
-            configuration: Arc::new(configuration),
+            configuration: settings.clone(),
             gate: gate.clone(),
             node: node(metadata, clock.clone())?,
             clock,
@@ -128,20 +125,22 @@ pub(super) async fn work(
     });
 
     let mut tasks = JoinSet::new();
-    let (wake, woken) = mpsc::channel(WAKE_QUEUE);
-    listed(follow(&mut tasks, &client, &context, &wake), &mut tasks).await?;
+    let (mut wake, woken) = mpsc::channel(WAKE_QUEUE);
+    let lists = follow(&mut tasks, &client, &scope, &context, &wake);
+    listed(lists, &mut tasks).await?;
     info!("Secrets and ServiceAccounts are listed; reconciling");
     ready.ready();
     tasks.spawn(forget(context.clone()));
+    let everything = (scope.clone(), gate.clone(), bindings.clone());
+    tasks.spawn(reconfigure(settings, everything, wake.clone()));
 
     let stop = CancellationToken::new();
     let dispatcher = dispatch(context.clone(), wake.clone(), stop.clone());
     tasks.spawn(oidc_watch::watch_oidc(context.clone(), wake.clone()));
 
     let claims = context.claims.clone();
-    let mut wake = wake;
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
+    let stream = scope
+        .watch::<AlibabaRoleBinding>(&client, &watcher::Config::default())
         .inspect_ok(move |event| wake_concerned(&claims, event, &mut wake))
         .modify(strip)
         .reflect(writer)
@@ -182,7 +181,7 @@ pub(super) async fn work(
 }
 
 /// Waits for the first lists: without them every binding would look as if its Secret were missing.
-async fn listed(lists: [watch::Receiver<bool>; 3], tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+async fn listed(lists: Vec<watch::Receiver<bool>>, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
     for mut list in lists {
         tokio::select! {
             outcome = list.wait_for(|listed| *listed) => {
@@ -203,14 +202,27 @@ async fn forget(context: Arc<Context>) {
     }
 }
 
-/// Tells whoever installed this what is missing, before anything is watched.
-async fn probe(api: &Api<AlibabaRoleBinding>) -> anyhow::Result<()> {
-    let one = ListParams::default().limit(1);
-    tokio::time::timeout(TIMEOUT, api.list(&one))
-        .await
-        .context("the API server did not answer when asked for AlibabaRoleBindings")?
-        .context("AlibabaRoleBindings cannot be listed; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them?")?;
-    Ok(())
+/// Puts each change of the settings to use: the next exchange is made with them, and every binding
+/// is looked at. Whose inputs are the same costs STS nothing.
+async fn reconfigure(
+    mut settings: Live,
+    (scope, gate, bindings): (Scope, StsGate, Store<AlibabaRoleBinding>),
+    mut wake: Wake,
+) {
+    loop {
+        settings.changed().await;
+        let configuration = settings.configuration();
+        gate.configure(configuration.sts.calls_per_second);
+        if Scope::new(configuration.namespaces.clone()) != scope {
+            warn!(
+                "namespaces of the configuration changed; that needs a restart of the controller"
+            );
+        }
+        for binding in bindings.state() {
+            // An error means that the controller is gone, and this task ends with it.
+            let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
+        }
+    }
 }
 
 /// Takes off what nobody needs of ten thousand bindings in memory.
@@ -231,12 +243,14 @@ fn wake_concerned(claims: &Claims, event: &watcher::Event<AlibabaRoleBinding>, w
 fn follow(
     tasks: &mut JoinSet<()>,
     client: &kube::Client,
+    scope: &Scope,
     context: &Context,
     wake: &Wake,
-) -> [watch::Receiver<bool>; 3] {
+) -> Vec<watch::Receiver<bool>> {
     let (secrets, secrets_are_listed) = watch::channel(false);
     tasks.spawn(watches::secrets(
         client.clone(),
+        scope.clone(),
         context.secrets.clone(),
         context.claims.clone(),
         wake.clone(),
@@ -245,24 +259,26 @@ fn follow(
     let (accounts, accounts_are_listed) = watch::channel(false);
     tasks.spawn(watches::service_accounts(
         client.clone(),
+        scope.clone(),
         context.service_accounts.clone(),
         context.bindings.clone(),
         wake.clone(),
         accounts,
     ));
-    let (namespaces, namespaces_are_listed) = watch::channel(false);
-    tasks.spawn(watches::opted_in(
-        client.clone(),
-        context.opted_in.clone(),
-        context.bindings.clone(),
-        wake.clone(),
-        namespaces,
-    ));
-    [
-        secrets_are_listed,
-        accounts_are_listed,
-        namespaces_are_listed,
-    ]
+    let mut lists = vec![secrets_are_listed, accounts_are_listed];
+    // With Roles alone namespaces cannot be seen: whether they opted in stays unknown.
+    if scope.is_everything() {
+        let (namespaces, namespaces_are_listed) = watch::channel(false);
+        tasks.spawn(watches::opted_in(
+            client.clone(),
+            context.opted_in.clone(),
+            context.bindings.clone(),
+            wake.clone(),
+            namespaces,
+        ));
+        lists.push(namespaces_are_listed);
+    }
+    lists
 }
 
 /// The way to the role of the operator's node.
@@ -274,16 +290,21 @@ fn node(metadata: Option<SocketAddr>, clock: Arc<dyn Clock>) -> anyhow::Result<i
     })
 }
 
-fn http_client(ca_file: Option<&PathBuf>, files: &dyn Files) -> anyhow::Result<HttpClient> {
-    let extra_roots = ca_file
-        .map(|path| {
-            files
-                .read(path, MAX_CA_FILE)
-                .with_context(|| format!("sts.caFile {} cannot be read", path.display()))
-        })
-        .transpose()?;
-    Ok(HttpClient::new(&HttpOptions {
-        extra_roots,
-        ..HttpOptions::default()
-    })?)
+/// Tells whoever installed this what is missing, before anything is watched.
+async fn probe(scope: &Scope, client: &kube::Client) -> anyhow::Result<()> {
+    let one = ListParams::default().limit(1);
+    for api in scope.apis::<AlibabaRoleBinding>(client) {
+        let place = api.namespace().map_or_else(String::new, |namespace| {
+            format!(" in namespace {namespace}")
+        });
+        tokio::time::timeout(TIMEOUT, api.list(&one))
+            .await
+            .with_context(|| {
+                format!("the API server did not answer when asked for AlibabaRoleBindings{place}")
+            })?
+            .with_context(|| {
+                format!("AlibabaRoleBindings cannot be listed{place}; is the custom resource definition installed (rrsa crd | kubectl apply --server-side -f -), and may this ServiceAccount list them there?")
+            })?;
+    }
+    Ok(())
 }

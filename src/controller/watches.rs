@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::claims::Claims;
 use super::opt_in::OptedIn;
+use super::scope::Scope;
 use super::secrets::{SecretFacts, SecretIndex};
 use super::service_accounts::ServiceAccountIndex;
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -31,6 +32,7 @@ const PAGE: u32 = 500;
 /// Follows our Secrets for ever. `listed` turns true when the first list is complete.
 pub(super) async fn secrets(
     client: kube::Client,
+    scope: Scope,
     index: Arc<SecretIndex>,
     claims: Arc<Claims>,
     mut wake: Wake,
@@ -40,7 +42,7 @@ pub(super) async fn secrets(
     let config = watcher::Config::default().labels(&selector).page_size(PAGE);
     let mut events = events(
         "Secrets",
-        watch_objects(Api::<PartialObjectMeta<Secret>>::all(client), config),
+        scope.watch::<PartialObjectMeta<Secret>>(&client, &config),
     );
     while let Some(event) = events.next().await {
         match event {
@@ -107,6 +109,7 @@ async fn wake_all(wake: &mut Wake, namespace: &str, names: impl IntoIterator<Ite
 /// Follows all `ServiceAccount`s for ever. `listed` turns true when the first list is complete.
 pub(super) async fn service_accounts(
     client: kube::Client,
+    scope: Scope,
     index: Arc<ServiceAccountIndex>,
     bindings: Store<AlibabaRoleBinding>,
     mut wake: Wake,
@@ -115,10 +118,7 @@ pub(super) async fn service_accounts(
     let config = watcher::Config::default().page_size(PAGE);
     let mut events = events(
         "ServiceAccounts",
-        watch_objects(
-            Api::<PartialObjectMeta<ServiceAccount>>::all(client),
-            config,
-        ),
+        scope.watch::<PartialObjectMeta<ServiceAccount>>(&client, &config),
     );
     while let Some(event) = events.next().await {
         let changed = match event {
@@ -187,7 +187,7 @@ pub(super) async fn opted_in(
     let config = watcher::Config::default().labels(&selector).page_size(PAGE);
     let mut events = events(
         "namespaces",
-        watch_objects(Api::<PartialObjectMeta<Namespace>>::all(client), config),
+        watch_objects(Api::<PartialObjectMeta<Namespace>>::all(client), config).default_backoff(),
     );
     while let Some(event) = events.next().await {
         let changed = match event {
@@ -238,13 +238,9 @@ fn events<K: Send + 'static>(
 where
     Event<K>: Send,
 {
-    Box::pin(
-        stream
-            .default_backoff()
-            .filter_map(move |event| async move {
-                event
-                    .inspect_err(|error| warn!("watch of {what}: {error}"))
-                    .ok()
-            }),
-    )
+    Box::pin(stream.filter_map(move |event| async move {
+        event
+            .inspect_err(|error| warn!("watch of {what}: {error}"))
+            .ok()
+    }))
 }

@@ -92,6 +92,20 @@ pub(super) fn region(question: &Question, body: &Bytes, _: DateTime<Utc>) -> Res
     }
 }
 
+/// Reads an account id.
+pub(super) fn account(
+    question: &Question,
+    body: &Bytes,
+    _: DateTime<Utc>,
+) -> Result<String, Error> {
+    let text = word(question, body, 32)?;
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err(malformed(question, "it is no number"))
+    }
+}
+
 /// Reads credentials.
 pub(super) fn credentials(
     question: &Question,

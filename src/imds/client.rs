@@ -139,6 +139,14 @@ impl Client {
         self.ask(&Question::Region, answer::region).await
     }
 
+    /// The account that owns the machine.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn owner_account_id(&self) -> Result<String, Error> {
+        self.ask(&Question::Account, answer::account).await
+    }
+
     async fn discover_role(&self) -> Result<RoleName, Error> {
         let role = self.ask(&Question::RoleName, answer::role_name).await?;
         self.kept().role = Some(role.clone());

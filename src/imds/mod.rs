@@ -1,8 +1,8 @@
-//! The ECS metadata service: the machine's own role, and where the machine is.
+//! The ECS metadata service: the machine's own role, where the machine is and whose.
 //!
 //! ```text
 //! question  what can be asked, and where it stands          (pure)
-//! answer    body → token, role name, credentials, region    (pure)
+//! answer    body → token, role name, credentials, region, account (pure)
 //! client    token first, plain requests where they may be   (through world::Http)
 //! error     why there is no answer
 //! ```

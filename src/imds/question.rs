@@ -19,6 +19,8 @@ pub enum Question {
     Credentials(RoleName),
     /// The region.
     Region,
+    /// The account that owns the machine.
+    Account,
 }
 
 impl Question {
@@ -29,6 +31,7 @@ impl Question {
             Self::RoleName => format!("{DATA}{ROLES}"),
             Self::Credentials(role) => format!("{DATA}{ROLES}{role}"),
             Self::Region => format!("{DATA}region-id"),
+            Self::Account => format!("{DATA}owner-account-id"),
         }
     }
 }
@@ -40,6 +43,7 @@ impl fmt::Display for Question {
             Self::RoleName => f.write_str("the name of the RAM role"),
             Self::Credentials(role) => write!(f, "credentials of the RAM role {role}"),
             Self::Region => f.write_str("the region"),
+            Self::Account => f.write_str("the account"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::api::v1alpha1::Network;
 use crate::contract::arn::ProviderArn;
 
 /// The same for every pod of the cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the administrator's switches, each on its own"

@@ -6,7 +6,7 @@
 //!     rotation (pure)  └──────────────── observed ◄───────────┘
 //! mounted (files) ─────────────────────────────► tls (slot)
 //! readiness ◄── conditions of the parts      admin ─► /healthz, /readyz, /metrics
-//! liveness  ◄── loops that go round
+//! liveness  ◄── loops that go round    reload ─► settings that follow their files
 //! ```
 
 pub mod admin;
@@ -22,6 +22,7 @@ pub mod observed;
 pub mod places;
 pub mod readiness;
 pub mod ready_file;
+pub mod reload;
 pub mod rotation;
 pub mod server;
 pub mod tls;

@@ -1,4 +1,5 @@
-//! Whether a process is ready, and if not, why: named conditions, each set by its owner.
+//! Whether a process is ready, and if not, why: named conditions, each set by its owner. Beside them
+//! stand notes: what a person should know of a process that is ready all the same.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Readiness {
     conditions: Arc<Mutex<Vec<(&'static str, State)>>>,
+    notes: Arc<Mutex<Vec<(&'static str, State)>>>,
     changed: Arc<watch::Sender<()>>,
 }
 
@@ -22,14 +24,25 @@ pub struct Condition {
     readiness: Readiness,
 }
 
+/// One note, for its owner.
+#[derive(Debug, Clone)]
+pub struct Note {
+    index: usize,
+    notes: Arc<Mutex<Vec<(&'static str, State)>>>,
+}
+
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report(Vec<(&'static str, State)>);
+pub struct Report {
+    conditions: Vec<(&'static str, State)>,
+    notes: Vec<(&'static str, State)>,
+}
 
 impl Default for Readiness {
     fn default() -> Self {
         Self {
             conditions: Arc::default(),
+            notes: Arc::default(),
             changed: Arc::new(watch::Sender::new(())),
         }
     }
@@ -56,15 +69,30 @@ impl Readiness {
         }
     }
 
+    /// Adds a note, which says nothing yet.
+    #[must_use]
+    pub fn note(&self, name: &'static str) -> Note {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push((name, None));
+        Note {
+            index: notes.len() - 1,
+            notes: Arc::clone(&self.notes),
+        }
+    }
+
     /// How things stand now.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report(
-            self.conditions
+        let copy = |states: &Mutex<Vec<(&'static str, State)>>| {
+            states
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        )
+                .clone()
+        };
+        Report {
+            conditions: copy(&self.conditions),
+            notes: copy(&self.notes),
+        }
     }
 
     /// Waits until every condition is met.
@@ -110,20 +138,45 @@ impl Condition {
     }
 }
 
+impl Note {
+    /// There is something to know.
+    pub fn set(&self, what: impl Into<String>) {
+        self.put(Some(what.into()));
+    }
+
+    /// There is nothing to know any more.
+    pub fn clear(&self) {
+        self.put(None);
+    }
+
+    fn put(&self, state: State) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, own)) = notes.get_mut(self.index) {
+            *own = state;
+        }
+    }
+}
+
 impl Report {
     /// Whether every condition is met.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.iter().all(|(_, state)| state.is_none())
+        self.conditions.iter().all(|(_, state)| state.is_none())
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, state) in &self.0 {
+        for (name, state) in &self.conditions {
             match state {
                 None => writeln!(f, "[+] {name}")?,
                 Some(why) => writeln!(f, "[-] {name}: {why}")?,
+            }
+        }
+        for (name, state) in &self.notes {
+            match state {
+                None => writeln!(f, "[+] {name}")?,
+                Some(what) => writeln!(f, "[!] {name}: {what}")?,
             }
         }
         writeln!(

@@ -15,6 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -57,7 +58,8 @@ pub struct Reviewer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: Settings,
+    /// Swapped when the configuration changes; a review takes them once.
+    settings: ArcSwap<Settings>,
     cluster: Arc<dyn Cluster>,
     metrics: Metrics,
     places: Places,
@@ -69,12 +71,17 @@ impl Reviewer {
     #[must_use]
     pub fn new(settings: Settings, cluster: Arc<dyn Cluster>, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             cluster,
             metrics,
             places: Places::new(MAX_REVIEWS),
             large_bodies: Budget::new(LARGE_BODIES),
         }))
+    }
+
+    /// Reviews that begin from now on are made with these settings.
+    pub fn configure(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
     }
 
     /// The routes.
@@ -95,19 +102,20 @@ impl Reviewer {
 
     async fn answer(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let review = Review::parse(body)?;
+        let settings = self.0.settings.load_full();
         let verdict = match &review.pod {
             Some(pod) => {
                 let target = review.before.as_ref().map_or(Target::NewPod, |before| {
                     Target::NewEphemeral(before.ephemeral_names().collect())
                 });
-                let decision = self.0.decide(&review.namespace, pod, &target);
+                let decision = self.0.decide(&settings, &review.namespace, pod, &target);
                 timeout(DECISION_TIMEOUT, decision)
                     .await
                     .map_err(|_| Failure::TooSlow)??
             }
             None => Verdict::untouched(Reason::NotHandled, Vec::new()),
         };
-        let verdict = if self.0.settings.strict {
+        let verdict = if settings.strict {
             verdict.strict()
         } else {
             verdict
@@ -122,6 +130,7 @@ impl Reviewer {
 impl Shared {
     async fn decide(
         &self,
+        settings: &Settings,
         namespace: &str,
         pod: &Pod<'_>,
         target: &Target<'_>,
@@ -138,7 +147,7 @@ impl Shared {
         };
         let cached = self.cluster.cached_bindings(namespace);
         let around = Surroundings {
-            settings: &self.settings,
+            settings,
             namespace,
             facts: &facts,
             account: &account,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
+use tokio::sync::watch;
 
 use super::caches::Caches;
 use super::handler::Reviewer;
@@ -25,6 +26,7 @@ use crate::serving::liveness::Liveness;
 use crate::serving::mounted::Mounted;
 use crate::serving::readiness::{Condition, Readiness};
 use crate::serving::ready_file::{self, Addresses};
+use crate::serving::reload::{Load, Reload};
 use crate::serving::rotation::Times;
 use crate::serving::server::{self, Stop};
 use crate::serving::tls::{self, CertificateSlot};
@@ -35,8 +37,8 @@ use crate::world::{BoxFuture, Clock, SystemFiles};
 pub struct Options {
     /// The cluster.
     pub client: Client,
-    /// The administrator's configuration.
-    pub configuration: Configuration,
+    /// Reads the administrator's configuration, at the start and again and again.
+    pub configuration: Load<Configuration>,
     /// The clock that certificates are renewed by.
     pub clock: Arc<dyn Clock>,
     /// Where reviews arrive, over TLS.
@@ -103,34 +105,30 @@ pub async fn run(
         drain_delay,
         ready_file,
     } = options;
-    let addresses = Addresses {
-        address: Some(
-            listener
-                .local_addr()
-                .context("the address of the listener")?,
-        ),
-        admin_address: admin_listener
-            .local_addr()
-            .context("the address for health")?,
-    };
+    let addresses = addresses(&listener, &admin_listener)?;
     if let Some(path) = &ready_file {
         ready_file::clear(path).with_context(|| format!("ready file {}", path.display()))?;
     }
 
-    // Further families of the webhook are registered here.
+    let load: Load<Settings> =
+        Box::new(move || configuration().map(|configuration| Settings::from(&configuration)));
+    let settings = load().map_err(anyhow::Error::msg)?;
     let mut registry = telemetry::metrics::registry();
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
+    let note = readiness.note("configuration");
+    let reload = Reload::new(settings.clone(), load, note, &mut registry);
+    let changes = reload.subscribe();
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
     let caches = Arc::new(Caches::new(client.clone(), &clock, &readiness));
     let (slot, certified) = certificates.start(client, &clock, certificate);
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
-    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, metrics);
+    let reviewer = Reviewer::new(settings, cluster, metrics);
     let tls = tls::server_config(slot).context("TLS cannot be set up")?;
 
     let (stop, stop_admin) = (Stop::default(), Stop::default());
-    let reviews = server::serve_tls(listener, tls, reviewer.router(), stop.clone());
+    let reviews = server::serve_tls(listener, tls, reviewer.clone().router(), stop.clone());
     let health = server::serve_plain(
         admin_listener,
         admin::router(Admin {
@@ -147,9 +145,14 @@ pub async fn run(
         "webhook listening"
     );
 
-    // Neither ends before it is told to; both belong to the process.
+    // None ends before it is told to; all belong to the process.
     let upkeep = async {
-        tokio::join!(caches.run(), certified);
+        tokio::join!(
+            caches.run(),
+            certified,
+            reload.run(),
+            reconfigure(&reviewer, changes),
+        );
     };
     let announce = async {
         readiness.ready().await;
@@ -227,4 +230,24 @@ impl Certificates {
             }
         }
     }
+}
+
+/// Puts each change of the settings to use.
+async fn reconfigure(reviewer: &Reviewer, mut changes: watch::Receiver<Arc<Settings>>) {
+    // The sender lives as long as the reload, which never ends.
+    while changes.changed().await.is_ok() {
+        let settings = Settings::clone(&changes.borrow_and_update());
+        reviewer.configure(settings);
+    }
+}
+
+/// Where the webhook listens.
+fn addresses(listener: &TcpListener, admin: &TcpListener) -> anyhow::Result<Addresses> {
+    let address = listener
+        .local_addr()
+        .context("the address of the listener")?;
+    Ok(Addresses {
+        address: Some(address),
+        admin_address: admin.local_addr().context("the address for health")?,
+    })
 }

@@ -60,11 +60,12 @@ async fn run_controller(
     stop: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<Result<()>>> {
     let [(_, kubeconfig), _] = installation.identities();
+    let text = tokio::fs::read_to_string(installation.configuration()).await?;
     let options = controller::Options {
         client: cluster.client_of(kubeconfig).await?,
-        configuration: Configuration::parse(
-            &tokio::fs::read_to_string(installation.configuration()).await?,
-        )?,
+        configuration: Box::new(move || {
+            Configuration::parse(&text).map_err(|error| error.to_string())
+        }),
         clock,
         files: Arc::new(SystemFiles),
         metadata: None,

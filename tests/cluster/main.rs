@@ -13,6 +13,7 @@ mod binding;
 mod bindings;
 mod chain;
 mod clock;
+mod configuration;
 mod failures;
 mod fallback;
 mod fixture;

@@ -80,9 +80,13 @@ impl<'a> Replicas<'a> {
     fn start(&mut self, kubeconfig: Option<&Path>) -> Result<()> {
         self.started += 1;
         let name = format!("rrsa-replica-{}", self.started);
-        let (process, ready_file) =
-            self.installation
-                .start_replica(self.cluster, &name, self.arguments, kubeconfig)?;
+        let (process, ready_file) = self.installation.start_replica(
+            self.cluster,
+            &name,
+            self.arguments,
+            kubeconfig,
+            None,
+        )?;
         self.running.push(Replica {
             name,
             process,
@@ -150,14 +154,18 @@ impl<'a> Replicas<'a> {
 }
 
 impl Replica {
-    /// What its health listener says.
     async fn asks(&self, path: &str) -> Result<(u16, String)> {
-        let text = std::fs::read_to_string(&self.ready_file).context("no ready file yet")?;
-        let ready: serde_json::Value = serde_json::from_str(&text)?;
-        let address = ready["adminAddress"].as_str().context("no address")?;
-        let answer = reqwest::get(format!("http://{address}{path}")).await?;
-        Ok((answer.status().as_u16(), answer.text().await?))
+        ask(&self.ready_file, path).await
     }
+}
+
+/// What the health listener says whose address that file tells.
+pub(crate) async fn ask(ready_file: &Path, path: &str) -> Result<(u16, String)> {
+    let text = std::fs::read_to_string(ready_file).context("no ready file yet")?;
+    let ready: serde_json::Value = serde_json::from_str(&text)?;
+    let address = ready["adminAddress"].as_str().context("no address")?;
+    let answer = reqwest::get(format!("http://{address}{path}")).await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 /// Follows every version of the Secrets: each must be whole and valid, and no credentials may be

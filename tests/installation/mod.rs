@@ -202,8 +202,8 @@ impl Installation {
     }
 
     /// Starts one of several controllers, which agree by a Lease on the one that works. It talks to
-    /// the API server as `kubeconfig` says, or as the controller's ServiceAccount. `ready_file`
-    /// tells where its health is.
+    /// the API server as `kubeconfig` says, or as the controller's ServiceAccount, and reads that
+    /// configuration, or the installation's. The file that is returned tells where its health is.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -213,6 +213,7 @@ impl Installation {
         name: &str,
         arguments: &[&str],
         kubeconfig: Option<&Path>,
+        configuration: Option<&Path>,
     ) -> Result<(Process, PathBuf)> {
         let ready_file = self.folder.join(format!("{name}.json"));
         let mut command = Command::new(&self.choices.rrsa);
@@ -224,7 +225,7 @@ impl Installation {
             .arg("--ready-file")
             .arg(&ready_file)
             .arg("--config")
-            .arg(self.configuration())
+            .arg(configuration.unwrap_or(&self.configuration()))
             .env(
                 "KUBECONFIG",
                 kubeconfig.unwrap_or(&self.controller_kubeconfig),
@@ -355,7 +356,7 @@ impl Installation {
         self.folder.join("config.yaml")
     }
 
-    fn configuration_text(&self) -> String {
+    pub(crate) fn configuration_text(&self) -> String {
         let folder = self.folder.display();
         let sts = self.sts.host();
         format!(

@@ -57,7 +57,9 @@ impl Webhook {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             client: api.client(),
-            configuration: Configuration::parse(rig::CONFIGURATION).unwrap(),
+            configuration: Box::new(|| {
+                Configuration::parse(rig::CONFIGURATION).map_err(|error| error.to_string())
+            }),
             clock: Arc::new(SystemClock),
             listener,
             admin_listener,

@@ -1,0 +1,198 @@
+//! A controller of a few namespaces with Roles only, whose account and region come from the ECS
+//! metadata service, and whose configuration changes while it runs.
+#![expect(clippy::disallowed_methods, reason = "tests write real files")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kube::api::{DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
+use kube::{Api, Client};
+use rrsa::api::v1alpha1::AlibabaRoleBinding;
+use serde_json::{Value, json};
+
+use crate::bindings::{SOON, Scene};
+use crate::installation::{NAMESPACE, repository};
+use crate::replicas::ask;
+use crate::simulators::calls::Call;
+use crate::simulators::metadata::{Metadata, MetadataConfig};
+use crate::support::kubernetes::Cluster;
+use crate::support::wait;
+use crate::{own_installation, reported};
+
+const ACCOUNT: &str = "rrsa-namespaced";
+/// A refused file is noticed within seconds; a busy machine gets more.
+const NOTICED: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_controller_of_some_namespaces_needs_roles_there_and_follows_its_file() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    installation.kill_controller()?;
+    let served = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    let also = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    let other = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    let outcome = follows_its_file(&cluster, &served, &also, &other).await;
+    reported(outcome.and_then(|()| installation.assert_no_secret_in_logs(&cluster)))
+}
+
+async fn follows_its_file(
+    cluster: &Cluster,
+    served: &Scene<'_>,
+    also: &Scene<'_>,
+    other: &Scene<'_>,
+) -> Result<()> {
+    let installation = served.installation;
+    let namespaces = [served.namespace.name(), also.namespace.name()];
+    let client = served.namespace.client();
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
+    create(&client, NAMESPACE, "", "v1", account).await?;
+    for namespace in namespaces {
+        grant(&client, namespace).await?;
+    }
+    let kubeconfig = cluster
+        .kubeconfig_for_service_account(NAMESPACE, ACCOUNT, Duration::from_hours(1))
+        .await?;
+    let metadata = Metadata::start(MetadataConfig::default(), installation.sts.issuance())?;
+
+    let file = cluster.state_dir().join("namespaced.yaml");
+    let text = left_out(&installation.configuration_text())
+        + &format!("clusterId: c0test\nnamespaces: {namespaces:?}\n");
+    std::fs::write(&file, &text)?;
+    let address = format!("--metadata-address={}", metadata.address());
+    let arguments = ["--leader-elect=false", &address];
+    let (process, ready_file) = installation.start_replica(
+        cluster,
+        "rrsa-namespaced",
+        &arguments,
+        Some(&kubeconfig),
+        Some(&file),
+    )?;
+    for scene in [served, also, other] {
+        // The account of the role's ARN is the one that was discovered.
+        scene
+            .bind(json!({"role": {"name": scene.namespace.name()}, "serviceAccountName": "app"}))
+            .await?;
+    }
+    served
+        .ready()
+        .await
+        .with_context(|| format!("{:?}", process.ensure_running()))?;
+    also.ready().await?;
+    served.verify(&served.data().await?)?;
+    ensure!(
+        metadata.calls().all().iter().any(Call::succeeded),
+        "metadata was not asked"
+    );
+
+    // Watches work in each of the namespaces: a deleted Secret comes back.
+    also.secrets()
+        .delete("app-credentials", &kube::api::DeleteParams::default())
+        .await?;
+    wait::until("the deleted Secret to come back", SOON, async || {
+        Ok(also.secrets().get_opt("app-credentials").await?)
+    })
+    .await?;
+    ensure!(
+        untouched(&other.bindings().get("app").await?),
+        "a binding of another namespace was touched"
+    );
+
+    // A bad file is told and changes nothing.
+    let calls = installation.sts.calls().all().len();
+    std::fs::write(&file, format!("{text}regoin: typo\n"))?;
+    says(&ready_file, "/readyz", "[!] configuration: refused").await?;
+    says(&ready_file, "/metrics", "rrsa_configuration_in_use 0").await?;
+    let (status, text_of_readiness) = ask(&ready_file, "/readyz").await?;
+    ensure!(
+        status == 200,
+        "not ready for a refused file: {text_of_readiness}"
+    );
+    ensure!(text_of_readiness.contains("regoin"), "{text_of_readiness}");
+
+    // A good one is put into use, by renaming as a mounted ConfigMap is swapped; what it does not
+    // concern is not exchanged anew, and what it forbids is refused from now on.
+    let draft = file.with_extension("new");
+    std::fs::write(
+        &draft,
+        text.replace(
+            "sts:\n",
+            "sts:\n  callsPerSecond: 20\n  allowedHosts: [sts.example.com]\n",
+        ),
+    )?;
+    std::fs::rename(&draft, &file)?;
+    says(&ready_file, "/metrics", "rrsa_configuration_in_use 1").await?;
+    says(&ready_file, "/metrics", "rrsa_controller_sts_rate 20").await?;
+    ensure!(
+        installation.sts.calls().all().len() == calls,
+        "a change that concerns no binding cost STS calls"
+    );
+    process.ensure_running()
+}
+
+/// Without what is to be discovered.
+fn left_out(text: &str) -> String {
+    text.lines()
+        .filter(|line| {
+            !["accountId:", "region:", "oidcProviderArn:"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+fn untouched(binding: &AlibabaRoleBinding) -> bool {
+    binding.status.is_none()
+}
+
+async fn says(ready_file: &Path, path: &str, expected: &str) -> Result<()> {
+    wait::until(&format!("{path} to say {expected}"), NOTICED, async || {
+        let (_, text) = ask(ready_file, path).await?;
+        ensure!(text.contains(expected), "{text}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// What the controller may do everywhere, in this namespace only.
+async fn grant(client: &Client, namespace: &str) -> Result<()> {
+    let manifest = std::fs::read_to_string(repository("deploy/controller.yaml"))?;
+    let role = manifest
+        .split("\n---\n")
+        .find(|document| document.contains("\nkind: ClusterRole\n"))
+        .context("no ClusterRole in deploy/controller.yaml")?;
+    let role: Value = serde_saphyr::from_str(role)?;
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    let made = json!({
+        "apiVersion": version, "kind": "Role",
+        "metadata": {"name": ACCOUNT},
+        "rules": role["rules"],
+    });
+    create(client, namespace, group, "v1", made).await?;
+    let bound = json!({
+        "apiVersion": version, "kind": "RoleBinding",
+        "metadata": {"name": ACCOUNT},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+    });
+    create(client, namespace, group, "v1", bound).await
+}
+
+async fn create(
+    client: &Client,
+    namespace: &str,
+    group: &str,
+    version: &str,
+    object: Value,
+) -> Result<()> {
+    let kind = object["kind"].as_str().context("an object without kind")?;
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    api.create(&PostParams::default(), &serde_json::from_value(object)?)
+        .await?;
+    Ok(())
+}
