@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook fuzz
+.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook chaos fuzz
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -34,6 +34,9 @@ scale: kubernetes ## Measure the release build with many bindings on a real API 
 	cargo build --locked --release --bin rrsa
 	cargo build --locked --bins --examples --tests
 	target/debug/examples/scale $(SCALE)
+
+chaos: kubernetes ## 1,000 pods while webhook replicas restart and their authority rotates 20 times (minutes)
+	RRSA_TEST_CHAOS=full cargo test --locked --test cluster chaos:: -- --nocapture
 
 fuzz: ## Fuzz review → patch for ten minutes on one core
 	fuzz/run.sh 600

@@ -12,6 +12,7 @@ mod support;
 mod binding;
 mod bindings;
 mod chain;
+mod chaos;
 mod clock;
 mod configuration;
 mod failures;
