@@ -1,4 +1,4 @@
-//! The exchanges that wait, and the few that run: the shell around the [`FairQueue`].
+//! The exchanges that wait, and the few that run: the shell around the `FairQueue`.
 //!
 //! A look at a binding decides; where an exchange is needed, the binding waits here, as one small
 //! entry. The dispatcher takes the next entry when the budget gives a call, and a worker looks

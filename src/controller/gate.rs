@@ -1,5 +1,5 @@
 //! The one gate through which every STS call of the controller passes, in order of arrival and at
-//! the pace of the [`Budget`].
+//! the pace of the `Budget`.
 //!
 //! Whoever starts an exchange takes a [`Permit`] first, so that the choice of *which* exchange is
 //! made when there is a call to make it with. The exchange makes its first call with that permit;
