@@ -50,6 +50,7 @@
 //!             controller   bindings become Secrets with fresh credentials
 //!             webhook      annotated pods get what the SDKs need
 //!             conformance  whether a webhook does what is documented
+//!             doctor       pods that asked for a role and do not have it
 //!             serving      TLS, certificates, health
 //!             telemetry    logs and metrics
 //!             cli          the command line
@@ -73,6 +74,8 @@ pub mod cli;
 pub mod conformance;
 #[cfg(feature = "operator")]
 pub mod controller;
+#[cfg(feature = "operator")]
+pub mod doctor;
 #[cfg(feature = "operator")]
 pub mod injection;
 #[cfg(feature = "operator")]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The allowed arrows (design section 2). A room may import itself and what stands beside it.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("contract", &[]),
     ("secret", &[]),
     ("world", &["secret"]),
@@ -26,6 +26,8 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("injection", &["api", "contract", "world"]),
     // Judges any webhook, so it must not know how ours decides.
     ("conformance", &["api", "contract", "world"]),
+    // Finds by the webhook's rules; so it stands below both who run it, controller and cli.
+    ("doctor", &["api", "contract", "injection"]),
     ("telemetry", &["contract"]),
     ("serving", &["contract", "secret", "telemetry", "world"]),
     (
@@ -34,7 +36,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "api",
             "contract",
             "credentials",
+            "doctor",
             "imds",
+            "injection",
             "secret",
             "serving",
             "sts",
@@ -66,6 +70,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "contract",
             "controller",
             "credentials",
+            "doctor",
             "imds",
             "injection",
             "secret",

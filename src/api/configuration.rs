@@ -22,6 +22,8 @@
 //! ecsFallback:                  # where a binding may fall back to the node's RAM role
 //!   - namespaces: ["legacy-*"]
 //!     roles: ["acs:ram::1234567890123456:role/legacy-*"]
+//! podLook:                      # optional: the leader looks for pods without what they asked for
+//!   enabled: false
 //! webhook:
 //!   autoInjectStsEnvVars: true
 //!   disableMetadata: false      # true: mode oidc sets ALIBABA_CLOUD_ECS_METADATA_DISABLED
@@ -41,6 +43,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -75,6 +78,8 @@ pub struct Configuration {
     pub delegation: Vec<Delegation>,
     /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
     pub ecs_fallback: Vec<EcsFallback>,
+    /// Whether the controller looks for pods that do not have what they asked for.
+    pub pod_look: PodLook,
     /// What the webhook injects.
     pub webhook: Webhook,
     /// Namespaces whose bindings the controller serves. Empty: all.
@@ -119,6 +124,9 @@ pub struct ConfigurationFile {
     /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
     #[serde(default)]
     pub ecs_fallback: Vec<EcsFallback>,
+    /// Whether the controller looks for pods that do not have what they asked for.
+    #[serde(default)]
+    pub pod_look: PodLook,
     /// What the webhook injects.
     #[serde(default)]
     pub webhook: Webhook,
@@ -197,6 +205,39 @@ impl TryFrom<u32> for CallsPerSecond {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is no legal sts.callsPerSecond; write a number from 1 to 1000")]
 pub struct InvalidCallsPerSecond(u32);
+
+/// The controller's look at pods: what `rrsa doctor pods` finds, as Events and a metric.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PodLook {
+    /// Whether the leader looks. It takes rights of its own: `deploy/optional/pod-look.yaml`.
+    pub enabled: bool,
+    /// Seconds between two looks, and before the first one.
+    pub interval_seconds: u32,
+    /// Namespaces whose pods are never sent to the webhook.
+    pub never_served: Vec<String>,
+}
+
+impl PodLook {
+    /// Shortest pause: a look reads every pod of the namespaces that ask.
+    const SHORTEST: u32 = 5;
+
+    /// The pause between two looks.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_seconds as u64)
+    }
+}
+
+impl Default for PodLook {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval_seconds: 600,
+            never_served: vec!["kube-system".to_owned(), "rrsa-system".to_owned()],
+        }
+    }
+}
 
 /// One permission to use the operator's own identity.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -344,6 +385,7 @@ impl ConfigurationFile {
             token_files,
             delegation,
             ecs_fallback,
+            pod_look,
             webhook,
             namespaces,
         } = self;
@@ -385,6 +427,7 @@ impl ConfigurationFile {
             token_files,
             delegation,
             ecs_fallback,
+            pod_look,
             webhook,
             namespaces,
         };
@@ -444,6 +487,12 @@ impl Configuration {
             return refuse(
                 "namespaces",
                 format!("{name:?} is no name of a namespace; globs are not possible here"),
+            );
+        }
+        if self.pod_look.interval_seconds < PodLook::SHORTEST {
+            return refuse(
+                "podLook.intervalSeconds",
+                format!("write {} seconds or more, such as 600", PodLook::SHORTEST),
             );
         }
         if self
@@ -629,6 +678,15 @@ mod tests {
             let error = Configuration::parse(&text).unwrap_err().to_string();
             assert!(error.contains("webhook.ecsFallback"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_look_at_pods_is_off_until_somebody_says_so() {
+        let off = Configuration::parse(MINIMAL).unwrap().pod_look;
+        assert!(!off.enabled && off.interval() == Duration::from_mins(10));
+        let text = format!("{MINIMAL}podLook: {{enabled: true, intervalSeconds: 0}}\n");
+        let error = Configuration::parse(&text).unwrap_err().to_string();
+        assert!(error.contains("podLook.intervalSeconds"), "{error}");
     }
 
     #[test]

@@ -68,14 +68,15 @@ impl Args {
             }
             return Ok(true);
         }
-        let options = Options {
-            parameters: Parameters::from(&setup.configuration(&SystemFiles)?),
-            corners,
-            prefix,
-            patience,
-        };
         let report = operator::runtime()?.block_on(async {
             let client = cluster.client().await?;
+            let configuration = setup.configuration(&SystemFiles, &client).await?;
+            let options = Options {
+                parameters: Parameters::from(&configuration),
+                corners,
+                prefix,
+                patience,
+            };
             let stop = CancellationToken::new();
             let told = shutdown_signal()?;
             let run = conformance::run(client, &SystemRandom, &options, &stop);

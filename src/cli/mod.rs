@@ -93,7 +93,7 @@ impl Cli {
             Command::Controller(args) => args.run()?,
             Command::Credentials(args) => return args.run(),
             Command::Crd(args) => args.run()?,
-            Command::Doctor(args) => args.run()?,
+            Command::Doctor(args) => return args.run(),
             Command::Webhook(args) => args.run()?,
             Command::Reference(args) => args.run(),
         }

@@ -1,21 +1,39 @@
-//! How a command that judges pods learns what is right here: the operator's configuration file,
-//! or a few flags in its place.
+//! How a command that judges pods learns what is right here: from a few flags, the operator's
+//! configuration file, or the `ConfigMap` that holds it in the cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::operator;
 use crate::api::configuration::Configuration;
 use crate::contract::arn::ProviderArn;
 use crate::world::Files;
 
+/// The key of the file in its `ConfigMap`.
+const KEY: &str = "config.yaml";
+/// How long the API server may take to tell.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SetupArgs {
     /// The operator's configuration file. The flags below win over what it says.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The `ConfigMap` that holds that file. It is read where there are neither --config nor
+    /// --oidc-provider-arn and --region.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        default_value = "rrsa-system/rrsa",
+        value_parser = namespaced
+    )]
+    config_map: (String, String),
     /// The cluster's OIDC provider in RAM.
     #[arg(long, value_name = "ARN")]
     oidc_provider_arn: Option<String>,
@@ -35,27 +53,35 @@ pub(super) struct SetupArgs {
 }
 
 impl SetupArgs {
-    /// The configuration that the flags amount to.
-    pub(super) fn configuration(self, files: &dyn Files) -> anyhow::Result<Configuration> {
+    /// The configuration that flags, file and cluster amount to.
+    pub(super) async fn configuration(
+        self,
+        files: &dyn Files,
+        client: &Client,
+    ) -> anyhow::Result<Configuration> {
+        let text = match &self.config {
+            Some(path) => Some(operator::configuration_text(path, files)?),
+            None if self.oidc_provider_arn.is_some() && self.region.is_some() => None,
+            None => Some(in_cluster(client, &self.config_map).await?),
+        };
+        self.over(text.as_deref())
+    }
+
+    /// The flags over the text of a configuration file.
+    fn over(self, text: Option<&str>) -> anyhow::Result<Configuration> {
         let Self {
-            config,
+            config: _,
+            config_map: _,
             oidc_provider_arn,
             account_id,
             region,
             network,
             auto_inject_sts_env_vars,
         } = self;
-        let mut whole = match &config {
-            Some(path) => {
-                let text = operator::configuration_text(path, files)?;
-                serde_saphyr::from_str(&text).with_context(|| {
-                    format!("configuration file {} cannot be read", path.display())
-                })?
+        let mut whole = match text {
+            Some(text) => {
+                serde_saphyr::from_str(text).context("the operator's configuration is no YAML")?
             }
-            None if oidc_provider_arn.is_none() || region.is_none() => anyhow::bail!(
-                "which cluster is this? Give --config with the operator's configuration file, or \
-                 --oidc-provider-arn and --region"
-            ),
             None => json!({}),
         };
         let of_provider = oidc_provider_arn.as_deref().map(str::parse::<ProviderArn>);
@@ -79,11 +105,38 @@ impl SetupArgs {
     }
 }
 
+/// The configuration file as the cluster has it.
+async fn in_cluster(
+    client: &Client,
+    (namespace, name): &(String, String),
+) -> anyhow::Result<String> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let unread = || {
+        format!(
+            "which cluster is this? ConfigMap {namespace}/{name} does not tell; give \
+             --oidc-provider-arn and --region, or --config with the operator's configuration file"
+        )
+    };
+    let map = timeout(CALL_TIMEOUT, maps.get(name))
+        .await
+        .with_context(unread)?
+        .with_context(unread)?;
+    let text = map.data.unwrap_or_default().remove(KEY);
+    text.with_context(|| format!("it has no key {KEY}"))
+        .with_context(unread)
+}
+
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    let both = text.split_once('/');
+    let both = both.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+    let (namespace, name) = both.ok_or("write NAMESPACE/NAME")?;
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::v1alpha1::Network;
-    use crate::world::SystemFiles;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -92,43 +145,43 @@ mod tests {
         setup: SetupArgs,
     }
 
-    fn configuration(arguments: &[&str]) -> anyhow::Result<Configuration> {
+    fn configuration(text: Option<&str>, arguments: &[&str]) -> anyhow::Result<Configuration> {
         let arguments = ["rrsa"].iter().chain(arguments);
-        Command::try_parse_from(arguments)?
-            .setup
-            .configuration(&SystemFiles)
+        Command::try_parse_from(arguments)?.setup.over(text)
     }
 
     const PROVIDER: &str = "--oidc-provider-arn=acs:ram::42:oidc-provider/ack-rrsa-c1";
 
     #[test]
     fn provider_and_region_are_enough() {
-        let seen = configuration(&[PROVIDER, "--region=cn-hangzhou"]).unwrap();
+        let seen = configuration(None, &[PROVIDER, "--region=cn-hangzhou"]).unwrap();
         assert_eq!(seen.account_id, "42");
         assert_eq!(seen.network, Network::Vpc);
         assert!(seen.webhook.auto_inject_sts_env_vars);
     }
 
     #[test]
-    fn flags_say_the_rest() {
+    fn flags_win_over_the_file() {
+        let text = "accountId: '1'\noidcProviderArn: acs:ram::1:oidc-provider/p\n\
+                    region: cn-beijing\nwebhook: {autoInjectStsEnvVars: true}\n";
         let more = [
             PROVIDER,
-            "--region=cn-hangzhou",
             "--account-id=43",
             "--network=Public",
             "--auto-inject-sts-env-vars=false",
         ];
-        let seen = configuration(&more).unwrap();
+        let seen = configuration(Some(text), &more).unwrap();
+        assert_eq!(seen.region, "cn-beijing");
         assert_eq!(seen.account_id, "43");
         assert_eq!(seen.network, Network::Public);
         assert!(!seen.webhook.auto_inject_sts_env_vars);
     }
 
     #[test]
-    fn what_is_missing_or_illegal_is_named() {
-        let error = configuration(&[PROVIDER]).unwrap_err().to_string();
-        assert!(error.contains("--region"), "{error}");
-        let error = configuration(&[PROVIDER, "--region=nowhere.com/"]).unwrap_err();
+    fn what_is_illegal_is_named() {
+        let error = configuration(None, &["--config-map=rrsa"]).unwrap_err();
+        assert!(error.to_string().contains("NAMESPACE/NAME"), "{error}");
+        let error = configuration(None, &[PROVIDER, "--region=nowhere.com/"]).unwrap_err();
         assert!(format!("{error:#}").contains("region"), "{error:#}");
     }
 }

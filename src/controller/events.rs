@@ -15,7 +15,7 @@ use super::status::Announcement;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 
 /// The controller's name in events.
-const REPORTER: &str = "rrsa-controller";
+pub(super) const REPORTER: &str = "rrsa-controller";
 
 /// Tells of a transition. An event that cannot be written is lost: the status tells the same.
 pub(super) async fn announce(

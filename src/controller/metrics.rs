@@ -1,6 +1,7 @@
 //! What the controller counts. The stock (bindings, Secrets, how long they live) is counted when
 //! somebody asks: see [`census`](super::census).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     sts_rate: Gauge<f64, AtomicU64>,
     throttled: Counter,
     leader: Gauge,
+    pod_problems: Family<Label, Gauge>,
 }
 
 impl Metrics {
@@ -41,6 +43,7 @@ impl Metrics {
             sts_rate: Gauge::default(),
             throttled: Counter::default(),
             leader: Gauge::default(),
+            pod_problems: Family::default(),
         };
         // A series that only appears with the first success hides that there was none.
         drop(metrics.exchanges.get_or_create(&issued()));
@@ -74,6 +77,11 @@ impl Metrics {
             "1 where this replica does the work, 0 where it stands by",
             metrics.leader.clone(),
         );
+        registry.register(
+            "pods_with_problems",
+            "What the last look at pods found, by problem; nothing where podLook is off",
+            metrics.pod_problems.clone(),
+        );
         metrics
     }
 
@@ -99,6 +107,15 @@ impl Metrics {
     /// So many calls a second are allowed at STS from now on.
     pub fn sts_rate(&self, per_second: f64) {
         self.sts_rate.set(per_second);
+    }
+
+    /// What a look at pods has found; what it has not found again is forgotten.
+    pub fn pods_with_problems(&self, counts: &BTreeMap<&'static str, i64>) {
+        self.pod_problems.clear();
+        for (problem, count) in counts {
+            let label = [("problem", *problem)];
+            self.pod_problems.get_or_create(&label).set(*count);
+        }
     }
 
     /// Whether this replica does the work.
@@ -132,6 +149,8 @@ mod tests {
         counted.queue_depth(7);
         counted.sts_rate(12.5);
         counted.leading(true);
+        counted.pods_with_problems(&BTreeMap::from([("NearMiss", 9)]));
+        counted.pods_with_problems(&BTreeMap::from([("OlderRole", 2)]));
         let text = metrics::page(&registry).unwrap();
         for line in [
             "rrsa_controller_exchanges_total{outcome=\"Issued\"} 1",
@@ -143,6 +162,7 @@ mod tests {
             "rrsa_controller_sts_rate 12.5",
             "rrsa_controller_sts_throttled_total 1",
             "rrsa_controller_leader 1",
+            "rrsa_controller_pods_with_problems{problem=\"OlderRole\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
         }

@@ -36,6 +36,7 @@ pub mod metrics;
 mod oidc_watch;
 pub mod opt_in;
 pub mod plan;
+mod pod_look;
 mod process;
 mod queue;
 mod reach;

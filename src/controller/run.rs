@@ -27,6 +27,7 @@ use super::failing::FailureLog;
 use super::gate::StsGate;
 use super::metrics::Metrics;
 use super::oidc_watch;
+use super::pod_look::PodLook;
 use super::reconcile::{Context, reconcile};
 use super::report::Reporter;
 use super::scope::Scope;
@@ -100,6 +101,7 @@ pub(super) async fn work(
         sts::Client::new(Arc::new(settings.clone()), clock.clone()),
         settings.configuration().sts.calls_per_second,
     );
+    let pod_look = PodLook::wanted(&client, &settings.configuration(), &clock, &metrics);
     let context = Arc::new(Context {
         clock: ServiceClock::new(clock.clone()),
         exchanger: Exchanger {
@@ -128,6 +130,9 @@ pub(super) async fn work(
     let (mut wake, woken) = mpsc::channel(WAKE_QUEUE);
     let lists = follow(&mut tasks, &client, &scope, &context, &wake);
     listed(lists, &mut tasks).await?;
+    if let Some(look) = pod_look {
+        tasks.spawn(look.run());
+    }
     info!("Secrets and ServiceAccounts are listed; reconciling");
     ready.ready();
     tasks.spawn(forget(context.clone()));

@@ -15,6 +15,8 @@ mod chain;
 mod chaos;
 mod clock;
 mod configuration;
+mod conformance;
+mod doctor;
 mod failures;
 mod fallback;
 mod fixture;
@@ -44,6 +46,7 @@ fn choices(session_lifetime: Option<Duration>) -> Choices {
     Choices {
         rrsa: PathBuf::from(env!("CARGO_BIN_EXE_rrsa")),
         session_lifetime,
+        ..Choices::default()
     }
 }
 

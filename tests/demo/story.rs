@@ -76,6 +76,7 @@ pub(crate) async fn tell() -> Result<()> {
     let choices = Choices {
         rrsa: beside_this_program("rrsa")?,
         session_lifetime: Some(LIFETIME),
+        ..Choices::default()
     };
     let installation = install(&cluster, choices).await?;
     let story = Story {

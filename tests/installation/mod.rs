@@ -68,6 +68,8 @@ pub(crate) struct Choices {
     pub(crate) rrsa: PathBuf,
     /// How long sessions really last; the simulator's one unfaithful knob.
     pub(crate) session_lifetime: Option<Duration>,
+    /// Further lines of the configuration.
+    pub(crate) configuration: &'static str,
 }
 
 /// rrsa on a cluster. Dropping it ends its processes.
@@ -358,7 +360,7 @@ impl Installation {
 
     pub(crate) fn configuration_text(&self) -> String {
         let folder = self.folder.display();
-        let sts = self.sts.host();
+        let (sts, more) = (self.sts.host(), self.choices.configuration);
         format!(
             r#"accountId: "{ACCOUNT}"
 oidcProviderArn: {PROVIDER}
@@ -383,7 +385,7 @@ ecsFallback:
   - namespaces: ["rrsa-test-*"]
     roles: ["acs:ram::{ACCOUNT}:role/{NODE_ROLE}"]
     nodeRole: true
-"#
+{more}"#
         )
     }
 

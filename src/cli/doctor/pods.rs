@@ -1,0 +1,153 @@
+//! `rrsa doctor pods`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::cli::judged::{EXIT_CODES, Output, exit_code};
+use crate::cli::kubeconfig::KubeconfigArgs;
+use crate::cli::operator;
+use crate::cli::setup::SetupArgs;
+use crate::doctor::{Finding, Look, Scope, Tally};
+use crate::injection::settings::Settings;
+use crate::world::SystemFiles;
+
+/// Looks at the pods of namespaces that ask for injection, and at those that ask themselves by
+/// the label.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXIT_CODES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: KubeconfigArgs,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Look at all pods of this namespace, and nowhere else. May be given several times.
+    #[arg(long = "namespace", short, value_name = "NAMESPACE")]
+    namespaces: Vec<String>,
+    /// Look at every pod of the cluster: that also finds pods that ask by nothing but an
+    /// annotation, and keys in wrong places.
+    #[arg(long, conflicts_with = "namespaces")]
+    all_pods: bool,
+    /// Namespace of the operator, whose pods are never injected.
+    #[arg(long, value_name = "NAMESPACE", default_value = "rrsa-system")]
+    operator_namespace: String,
+    /// Shape of the report.
+    #[arg(long, short, value_name = "SHAPE", default_value = "text")]
+    output: Output,
+}
+
+/// The report for programs.
+#[derive(Debug, Serialize)]
+struct Report {
+    looked: Tally,
+    findings: Vec<Finding>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        exit_code(self.look())
+    }
+
+    #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
+    fn look(self) -> anyhow::Result<bool> {
+        let Self {
+            cluster,
+            setup,
+            namespaces,
+            all_pods,
+            operator_namespace,
+            output,
+        } = self;
+        let scope = Scope {
+            namespaces,
+            all_pods,
+            never_served: vec!["kube-system".to_owned(), operator_namespace],
+        };
+        operator::runtime()?.block_on(async {
+            let client = cluster.client().await?;
+            let configuration = setup.configuration(&SystemFiles, &client).await?;
+            let settings = Settings::from(&configuration);
+            let mut findings = Vec::new();
+            let mut found = |finding: Finding| match output {
+                // As it goes, because a large cluster takes a while.
+                Output::Text => println!("{}", text(&finding)),
+                Output::Json => findings.push(finding),
+            };
+            let looked = Look::new(client, &settings, &scope, &mut found)
+                .run()
+                .await?;
+            match output {
+                Output::Text => println!("{}", summary(looked)),
+                Output::Json => {
+                    let report = Report { looked, findings };
+                    println!("{}", serde_json::to_string_pretty(&report)?);
+                }
+            }
+            Ok(looked.findings == 0)
+        })
+    }
+}
+
+fn text(finding: &Finding) -> String {
+    let Finding {
+        problem,
+        kind,
+        namespace,
+        name,
+        cause,
+        remedy,
+        ..
+    } = finding;
+    let object = match *kind {
+        "Namespace" => format!("namespace {name}"),
+        _ => format!("pod {namespace}/{name}"),
+    };
+    format!("{object}: {problem}\n  cause   {cause}\n  remedy  {remedy}\n")
+}
+
+fn summary(tally: Tally) -> String {
+    let Tally {
+        namespaces,
+        pods,
+        findings,
+    } = tally;
+    let found = match findings {
+        0 => "nothing is wrong".to_owned(),
+        1 => "1 finding".to_owned(),
+        more => format!("{more} findings"),
+    };
+    format!("{found}; looked at {pods} pods and at the labels of {namespaces} namespaces")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Problem;
+
+    #[test]
+    fn a_finding_tells_object_problem_cause_and_remedy() {
+        let finding = Finding {
+            problem: Problem::OlderRole,
+            kind: "Pod",
+            namespace: "a".to_owned(),
+            name: "p".to_owned(),
+            uid: String::new(),
+            cause: "because".to_owned(),
+            remedy: "do".to_owned(),
+        };
+        assert_eq!(
+            text(&finding),
+            "pod a/p: OlderRole\n  cause   because\n  remedy  do\n"
+        );
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let tally = Tally {
+            namespaces: 2,
+            pods: 30,
+            findings: 0,
+        };
+        assert!(summary(tally).starts_with("nothing is wrong; looked at 30 pods"));
+    }
+}

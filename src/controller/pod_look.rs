@@ -1,0 +1,302 @@
+//! The look of `rrsa doctor pods`, done by the leader every ten minutes where `podLook` of the
+//! configuration says so: one Event for each pod with a problem, and how many pods have which.
+//!
+//! Nothing is kept between looks. An Event's name is made from what it says, so that the API
+//! server itself refuses it while the one of an earlier look is there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use sha2::{Digest, Sha256};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::api::within;
+use super::events::REPORTER;
+use super::metrics::Metrics;
+use crate::api::configuration::Configuration;
+use crate::doctor::{Finding, Look, Problem, Scope, Tally};
+use crate::injection::settings::Settings;
+use crate::world::Clock;
+
+/// Longest look, Events included.
+const LONGEST: Duration = Duration::from_mins(9);
+/// Most Events of one look. The count goes on; the command finds the rest.
+const MAX_EVENTS: usize = 500;
+/// Longest note that the API server takes.
+const MAX_NOTE: usize = 1024;
+
+/// Looks at pods.
+pub(super) struct PodLook {
+    client: Client,
+    settings: Settings,
+    scope: Scope,
+    /// Pause between two looks, and before the first one.
+    every: Duration,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl PodLook {
+    /// A look, if the configuration asks for it.
+    pub(super) fn wanted(
+        client: &Client,
+        configuration: &Configuration,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Option<Self> {
+        let look = &configuration.pod_look;
+        look.enabled.then(|| Self {
+            client: client.clone(),
+            settings: Settings::from(configuration),
+            scope: Scope {
+                never_served: look.never_served.clone(),
+                ..Scope::default()
+            },
+            every: look.interval(),
+            clock: Arc::clone(clock),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Looks for ever.
+    pub(super) async fn run(self) {
+        let mut failing = false;
+        loop {
+            sleep(self.every).await;
+            let looked = timeout(LONGEST, self.once()).await;
+            let looked = looked.unwrap_or_else(|_| Err(format!("not done within {LONGEST:?}")));
+            match looked {
+                Ok(tally) => {
+                    let Tally { pods, findings, .. } = tally;
+                    info!(pods, findings, "looked at pods");
+                    failing = false;
+                }
+                // What fails for long fails every time for the same reason.
+                Err(problem) if failing => debug!("pods cannot be looked at: {problem}"),
+                Err(problem) => {
+                    let every = self.every;
+                    warn!("pods cannot be looked at: {problem}; the next try is in {every:?}");
+                    failing = true;
+                }
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<Tally, String> {
+        let mut gathered = Gathered::default();
+        let mut found = |finding| gathered.take(finding);
+        let look = Look::new(self.client.clone(), &self.settings, &self.scope, &mut found);
+        let tally = look.run().await.map_err(|error| error.to_string())?;
+        self.metrics.pods_with_problems(&gathered.counts);
+        for told in &gathered.told {
+            self.publish(told).await?;
+        }
+        Ok(tally)
+    }
+
+    async fn publish(&self, told: &Told) -> Result<(), String> {
+        let now = self.clock.now();
+        let now = Timestamp::new(now.timestamp(), 0).unwrap_or_default();
+        let events = Api::<Event>::namespaced(self.client.clone(), &told.finding.namespace);
+        let event = event(told, MicroTime(now));
+        let parameters = PostParams::default();
+        match within("create an event", events.create(&parameters, &event)).await {
+            Ok(Ok(_)) => Ok(()),
+            // It has been told already.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+            // The namespace or its right to Events is gone; the others are told all the same.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                debug!("no event in {}: {}", told.finding.namespace, status.message);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(format!("events cannot be created: {error}")),
+            Err(problem) => Err(problem.message),
+        }
+    }
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// How many objects have each problem.
+    counts: BTreeMap<&'static str, i64>,
+    told: Vec<Told>,
+}
+
+/// The first problem of a pod, which is its gravest.
+#[derive(Debug)]
+struct Told {
+    finding: Finding,
+    /// How many more it has.
+    more: usize,
+}
+
+impl Gathered {
+    /// Findings of one pod come one after the other.
+    fn take(&mut self, finding: Finding) {
+        *self.counts.entry(finding.problem.code()).or_default() += 1;
+        if finding.kind != "Pod" {
+            return;
+        }
+        if let Some(last) = self.told.last_mut()
+            && last.finding.uid == finding.uid
+        {
+            last.more += 1;
+        } else if self.told.len() < MAX_EVENTS {
+            self.told.push(Told { finding, more: 0 });
+        }
+    }
+}
+
+fn event(told: &Told, now: MicroTime) -> Event {
+    let Told { finding, more } = told;
+    let Finding {
+        problem,
+        kind,
+        namespace,
+        name,
+        uid,
+        cause,
+        remedy,
+    } = finding;
+    let mut note = format!("{cause}; {remedy}");
+    if *more > 0 {
+        note = format!("{note} (and {more} more: rrsa doctor pods -n {namespace})");
+    }
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    Event {
+        metadata: ObjectMeta {
+            name: Some(event_name(*problem, name, uid, &note)),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Warning".to_owned()),
+        reason: Some(problem.code().to_owned()),
+        note: Some(note),
+        action: Some("Look".to_owned()),
+        event_time: Some(now),
+        regarding: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some((*kind).to_owned()),
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_instance: Some(REPORTER.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// The same for the same words about the same pod.
+fn event_name(problem: Problem, pod: &str, uid: &str, note: &str) -> String {
+    const LONGEST_POD: usize = 200;
+    let mut hash = Sha256::new();
+    for part in [problem.code(), uid, note] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let hash = hash.finalize();
+    let pod = &pod[..pod.floor_char_boundary(LONGEST_POD)];
+    let pod = pod.trim_end_matches(['.', '-']);
+    let end: String = hash[..8].iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    });
+    format!("{pod}.{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(uid: &str, problem: Problem) -> Finding {
+        Finding {
+            problem,
+            kind: "Pod",
+            namespace: "a".to_owned(),
+            name: "p".to_owned(),
+            uid: uid.to_owned(),
+            cause: "because".to_owned(),
+            remedy: "do".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_pod_is_told_once_with_its_gravest_problem_and_all_are_counted() {
+        let mut gathered = Gathered::default();
+        gathered.take(finding("1", Problem::NotInjected));
+        gathered.take(finding("1", Problem::MisplacedKey));
+        gathered.take(finding("2", Problem::MisplacedKey));
+        gathered.take(Finding {
+            kind: "Namespace",
+            ..finding("3", Problem::NearMiss)
+        });
+        let told: Vec<_> = gathered
+            .told
+            .iter()
+            .map(|told| (told.finding.problem, told.more))
+            .collect();
+        assert_eq!(
+            told,
+            [(Problem::NotInjected, 1), (Problem::MisplacedKey, 0)]
+        );
+        let counts = [("MisplacedKey", 2), ("NearMiss", 1), ("NotInjected", 1)];
+        assert_eq!(gathered.counts, BTreeMap::from(counts));
+    }
+
+    #[test]
+    fn a_thousand_pods_make_no_thousand_events() {
+        let mut gathered = Gathered::default();
+        for n in 0..1000 {
+            gathered.take(finding(&n.to_string(), Problem::NotInjected));
+        }
+        assert_eq!(gathered.told.len(), MAX_EVENTS);
+        assert_eq!(gathered.counts["NotInjected"], 1000);
+    }
+
+    #[test]
+    fn the_same_words_have_the_same_name_and_others_another() {
+        let told = |uid: &str, more| Told {
+            finding: finding(uid, Problem::OlderRole),
+            more,
+        };
+        let now = || MicroTime(Timestamp::UNIX_EPOCH);
+        let name = |told: &Told| event(told, now()).metadata.name.unwrap();
+        assert_eq!(name(&told("1", 0)), name(&told("1", 0)));
+        assert_ne!(name(&told("1", 0)), name(&told("2", 0)));
+        assert_ne!(name(&told("1", 0)), name(&told("1", 1)));
+        assert!(
+            event(&told("1", 1), now())
+                .note
+                .unwrap()
+                .contains("rrsa doctor pods -n a")
+        );
+        let long = event_name(Problem::OlderRole, &"a-".repeat(126), "1", "n");
+        assert!(long.len() <= 253 && !long.contains("-."), "{long}");
+    }
+
+    #[test]
+    fn a_note_is_no_longer_than_the_api_server_takes() {
+        let mut long = finding("1", Problem::NotInjected);
+        long.cause = "é".repeat(5000);
+        let note = event(
+            &Told {
+                finding: long,
+                more: 0,
+            },
+            MicroTime(Timestamp::UNIX_EPOCH),
+        );
+        assert!(note.note.unwrap().len() <= MAX_NOTE);
+    }
+}

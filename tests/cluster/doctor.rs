@@ -1,0 +1,270 @@
+//! `rrsa doctor pods` and the controller's look at pods on a real API server, with the rights that its page asks for and no others.
+#![expect(clippy::disallowed_methods, reason = "tests read real files")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::installation::{ACCOUNT, Choices, Installation, PROVIDER, repository};
+use crate::support::kubernetes::Cluster;
+use crate::support::kubernetes::namespace::TestNamespace;
+use crate::support::wait;
+use crate::{choices, installation, reported};
+
+const INJECTION: &str = "pod-identity.alibabacloud.com/injection";
+const ROLE_NAME: &str = "pod-identity.alibabacloud.com/role-name";
+/// Longest a look may take.
+const CEILING: Duration = Duration::from_mins(2);
+/// What the page of the command asks for, and the ServiceAccount of the person.
+const RIGHTS: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: doctor-tester, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: doctor-tester}
+rules:
+- {apiGroups: [''], resources: [namespaces], verbs: [get, list]}
+- {apiGroups: [''], resources: [pods], verbs: [list]}
+- {apiGroups: [''], resources: [serviceaccounts, configmaps], verbs: [get]}
+- {apiGroups: [rrsa.io], resources: [alibabarolebindings], verbs: [list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: doctor-tester}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: doctor-tester}
+subjects: [{kind: ServiceAccount, name: doctor-tester, namespace: default}]
+";
+
+/// A namespace with the `ServiceAccount` `app`, and what is changed about it.
+struct Patient<'a>(TestNamespace<'a>);
+
+impl<'a> Patient<'a> {
+    pub(crate) async fn with(labels: &[(&str, &str)]) -> Result<Patient<'a>> {
+        Self::on(Cluster::shared().await?, labels).await
+    }
+
+    async fn on(cluster: &'a Cluster, labels: &[(&str, &str)]) -> Result<Patient<'a>> {
+        let namespace = cluster.test_namespace_with(labels).await?;
+        let account = json!({"metadata": {"name": "app", "annotations": {ROLE_NAME: "old"}}});
+        let accounts = namespace.api::<ServiceAccount>();
+        let account = serde_json::from_value(account)?;
+        accounts.create(&PostParams::default(), &account).await?;
+        Ok(Self(namespace))
+    }
+
+    /// Creates a pod that no node ever runs.
+    pub(crate) async fn pod(&self, name: &str, labels: Value) -> Result<()> {
+        let pod = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "serviceAccountName": "app",
+                "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
+            },
+        });
+        let pods = self.0.api::<Pod>();
+        pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn label(&self, value: &str) -> Result<()> {
+        let namespaces = Api::<Namespace>::all(self.0.client());
+        let patch = Patch::Merge(json!({"metadata": {"labels": {INJECTION: value}}}));
+        let parameters = PatchParams::default();
+        namespaces.patch(self.0.name(), &parameters, &patch).await?;
+        Ok(())
+    }
+
+    async fn role(&self, name: &str) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {ROLE_NAME: name}}}));
+        let accounts = self.0.api::<ServiceAccount>();
+        accounts
+            .patch("app", &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+}
+
+async fn kubeconfig(cluster: &Cluster) -> Result<PathBuf> {
+    cluster.apply_yaml(RIGHTS).await?;
+    let life = Duration::from_hours(1);
+    cluster
+        .kubeconfig_for_service_account("default", "doctor-tester", life)
+        .await
+}
+
+async fn doctor(cluster: &Cluster, arguments: &[&str]) -> Result<Output> {
+    let look = Command::new(env!("CARGO_BIN_EXE_rrsa"))
+        .args(["doctor", "pods", "--kubeconfig"])
+        .arg(kubeconfig(cluster).await?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    Ok(timeout(CEILING, look)
+        .await
+        .context("rrsa doctor pods did not end")??)
+}
+
+fn told(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn pods_that_lack_what_they_asked_for_are_found_with_cause_and_remedy() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    cluster.require_own("a webhook by URL")?;
+    installation().await?;
+    let test = async {
+        let patient = Patient::with(&[]).await?;
+        // Created before its namespace asked.
+        patient.pod("before", json!({})).await?;
+        patient.label("on").await?;
+        patient.pod("older", json!({})).await?;
+        patient.role("new").await?;
+        patient.pod("well", json!({})).await?;
+        // Neither of these reaches the webhook.
+        let near = Patient::with(&[(INJECTION, "true")]).await?;
+        near.pod("shouts", json!({INJECTION: "ON"})).await?;
+        near.pod("silent", json!({})).await?;
+
+        // What is right here comes from a ConfigMap, as the chart installs it.
+        let file =
+            format!("accountId: '{ACCOUNT}'\noidcProviderArn: {PROVIDER}\nregion: cn-hangzhou\n");
+        let map = json!({"metadata": {"name": "config"}, "data": {"config.yaml": file}});
+        let maps = patient.0.api::<ConfigMap>();
+        maps.create(&PostParams::default(), &serde_json::from_value(map)?)
+            .await?;
+        let map = format!("{}/config", patient.0.name());
+
+        let output = doctor(cluster, &["--config-map", &map, "-ojson"]).await?;
+        ensure!(output.status.code() == Some(1), "{}", told(&output));
+        let report: Value =
+            serde_json::from_slice(&output.stdout).with_context(|| told(&output))?;
+        let ours = |finding: &&Value| {
+            [patient.0.name(), near.0.name()].contains(&finding["namespace"].as_str().unwrap_or(""))
+        };
+        let findings: Vec<&Value> = report["findings"]
+            .as_array()
+            .context("no findings")?
+            .iter()
+            .filter(ours)
+            .collect();
+        let seen: BTreeSet<(&str, &str)> = findings
+            .iter()
+            .filter_map(|finding| Some((finding["name"].as_str()?, finding["problem"].as_str()?)))
+            .collect();
+        let expected = BTreeSet::from([
+            ("before", "NotInjected"),
+            ("older", "OlderRole"),
+            (near.0.name(), "NearMiss"),
+            ("shouts", "NearMiss"),
+        ]);
+        ensure!(seen == expected, "{report:#}");
+        let older = findings.iter().find(|finding| finding["name"] == "older");
+        let older = older.context("older")?;
+        let cause = older["cause"].as_str().unwrap_or_default();
+        ensure!(
+            cause.contains(":role/old") && cause.contains(":role/new"),
+            "{older:#}"
+        );
+        ensure!(older["remedy"] == "delete pod older and create it again");
+
+        // One namespace, for a person, with the words.
+        let namespace = ["--config-map", &map, "--namespace", near.0.name()];
+        let output = doctor(cluster, &namespace).await?;
+        let text = told(&output);
+        ensure!(output.status.code() == Some(1), "{text}");
+        for part in ["shouts: NearMiss", "  remedy  write \"on\"", "2 findings"] {
+            ensure!(text.contains(part), "{part} is missing: {text}");
+        }
+        Ok(())
+    };
+    reported(test.await)
+}
+
+#[tokio::test]
+async fn the_controller_tells_a_pods_problem_by_one_event_however_often_it_looks() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.require_own("an installation of its own")?;
+    let rights = std::fs::read_to_string(repository("deploy/optional/pod-look.yaml"))?;
+    // Before the controller starts: what it may not do it does not do.
+    cluster
+        .apply_yaml("apiVersion: v1\nkind: Namespace\nmetadata: {name: rrsa-system}\n")
+        .await?;
+    cluster.apply_yaml(&rights).await?;
+    let choices = Choices {
+        configuration: "podLook: {enabled: true, intervalSeconds: 5}\n",
+        ..choices(None)
+    };
+    let installation = Installation::start(&cluster, choices).await?;
+    let test = async {
+        let patient = Patient::on(&cluster, &[]).await?;
+        patient.pod("before", json!({})).await?;
+        patient.label("on").await?;
+        let events = patient.0.api::<Event>();
+        let told = async || {
+            let all = events.list(&ListParams::default()).await?;
+            let ours = |event: &Event| event.reason.as_deref() == Some("NotInjected");
+            anyhow::Ok(all.items.into_iter().filter(ours).collect::<Vec<_>>())
+        };
+        let first = wait::until("the event", CEILING, async || Ok(told().await?.pop())).await?;
+        let regarding = first.regarding.context("an event about nothing")?;
+        ensure!(regarding.name.as_deref() == Some("before"));
+        let note = first.note.unwrap_or_default();
+        ensure!(note.contains(":role/old"), "{note}");
+        // Another pod's event comes from a later look, and the first pod has still but one.
+        patient.label("off").await?;
+        patient.pod("later", json!({})).await?;
+        patient.label("on").await?;
+        wait::until("the second event", CEILING, async || {
+            Ok((told().await?.len() > 1).then_some(()))
+        })
+        .await?;
+        ensure!(told().await?.len() == 2, "{:?}", told().await?);
+        installation.ensure_running()
+    };
+    reported(test.await)
+}
+
+#[tokio::test]
+async fn all_is_well_and_nothing_to_see_are_told_apart() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let test = async {
+        let patient = Patient::with(&[]).await?;
+        patient.pod("plain", json!({})).await?;
+        let of_cluster = ["--oidc-provider-arn", PROVIDER, "--region", "cn-hangzhou"];
+        let here = [&of_cluster[..], &["--namespace", patient.0.name()]].concat();
+        let output = doctor(cluster, &here).await?;
+        ensure!(output.status.code() == Some(0), "{}", told(&output));
+        ensure!(told(&output).contains("nothing is wrong; looked at 1 pods"));
+
+        let nowhere = [&of_cluster[..], &["--namespace", "there-is-none"]].concat();
+        let output = doctor(cluster, &nowhere).await?;
+        ensure!(output.status.code() == Some(2), "{}", told(&output));
+        ensure!(told(&output).contains("namespace there-is-none"));
+
+        let output = doctor(cluster, &["--config-map", "default/none"]).await?;
+        ensure!(output.status.code() == Some(2), "{}", told(&output));
+        ensure!(
+            told(&output).contains("--oidc-provider-arn"),
+            "{}",
+            told(&output)
+        );
+        Ok(())
+    };
+    reported(test.await)
+}
