@@ -78,7 +78,8 @@ pub struct Configuration {
     pub delegation: Vec<Delegation>,
     /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
     pub ecs_fallback: Vec<EcsFallback>,
-    /// Whether the controller looks for pods that do not have what they asked for.
+    /// Whether the controller looks, in the whole cluster, for pods that do not have what they
+    /// asked for. A change needs a restart.
     pub pod_look: PodLook,
     /// What the webhook injects.
     pub webhook: Webhook,
@@ -124,7 +125,8 @@ pub struct ConfigurationFile {
     /// Which namespaces may fall back to the node's role for which roles. Empty: nobody.
     #[serde(default)]
     pub ecs_fallback: Vec<EcsFallback>,
-    /// Whether the controller looks for pods that do not have what they asked for.
+    /// Whether the controller looks, in the whole cluster, for pods that do not have what they
+    /// asked for. A change needs a restart.
     #[serde(default)]
     pub pod_look: PodLook,
     /// What the webhook injects.
