@@ -50,7 +50,7 @@ lint: ## Formatting, clippy, documentation, and the library without the operator
 static: ## The library alone in a static program, which is run once
 	tests/musl.sh
 
-generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/configuration.md, docs/values.md, docs/vectors.md)
+generate: ## Write the generated files anew (crds/, deploy/, the chart's schema, docs/cli.md, configuration.md, values.md, …)
 	cargo run --locked --quiet -- crd > crds/alibabarolebindings.yaml.new
 	mv crds/alibabarolebindings.yaml.new crds/alibabarolebindings.yaml
 	cargo run --locked --quiet -- reference > docs/cli.md.new
@@ -64,6 +64,7 @@ generate: ## Write the generated files anew (crds/, deploy/, docs/cli.md, docs/c
 	cargo run --locked --quiet -- config page > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test vectors the_table_is_fresh > /dev/null
+	UPDATE_EXPECTED=1 cargo test --locked --quiet --test chart the_schema_of_the_values > /dev/null
 	cp crds/alibabarolebindings.yaml charts/rrsa/files/alibabarolebindings.yaml
 	charts/render.sh deploy
 	UPDATE_EXPECTED=1 cargo test --locked --quiet --test chart the_reference_of_the_values_is_fresh > /dev/null

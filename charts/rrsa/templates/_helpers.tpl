@@ -17,6 +17,34 @@
 {{- define "rrsa.webhook" -}}{{ include "rrsa.fullname" . }}-webhook{{- end }}
 {{- define "rrsa.caSecret" -}}{{ include "rrsa.webhook" . }}-ca{{- end }}
 
+{{/* Whether the webhook has an authority of its own; "" where its certificate is another's. */}}
+{{- define "rrsa.ownAuthority" -}}
+{{- if eq .Values.webhook.certificates.mode "own" }}true{{ end }}
+{{- end }}
+
+{{/* The Secret with another's certificate. */}}
+{{- define "rrsa.certificateSecret" -}}
+{{- $certificates := .Values.webhook.certificates }}
+{{- if and (eq $certificates.mode "secret") (not $certificates.secretName) }}
+{{- fail "webhook.certificates.secretName: mode `secret` needs the name of the Secret (type kubernetes.io/tls) in this namespace" }}
+{{- end }}
+{{- default (printf "%s-tls" (include "rrsa.webhook" .)) $certificates.secretName }}
+{{- end }}
+
+{{/* Whom the API server trusts: said by a value, filled in by cert-manager, or by the webhook itself. */}}
+{{- define "rrsa.caBundle" -}}
+{{- $certificates := .Values.webhook.certificates }}
+{{- if and (eq $certificates.mode "secret") (not $certificates.caBundle) }}
+{{- fail "webhook.certificates.caBundle: mode `secret` needs the authority (PEM) that signed the certificate" }}
+{{- end }}
+{{- if and (eq $certificates.mode "own") $certificates.caBundle }}
+{{- fail "webhook.certificates.caBundle: in mode `own` the webhook fills it in itself; leave the value empty" }}
+{{- end }}
+{{- with $certificates.caBundle }}
+{{- printf "%s\n" (trim .) | b64enc }}
+{{- end }}
+{{- end }}
+
 {{/* What never changes for a component of a release: selectors are immutable. Takes {root, component}. */}}
 {{- define "rrsa.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "rrsa.name" .root }}
@@ -214,6 +242,9 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- define "rrsa.webhookCall" -}}
 admissionReviewVersions: [v1]
 clientConfig:
+  {{- with include "rrsa.caBundle" . }}
+  caBundle: {{ . }}
+  {{- end }}
   service:
     name: {{ include "rrsa.webhook" . }}
     namespace: {{ .Release.Namespace }}
