@@ -20,3 +20,5 @@ mod person;
 mod serve;
 #[path = "simulators/mod.rs"]
 mod simulators;
+#[path = "command_line/webhook.rs"]
+mod webhook;

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .route("/mutate", post(answer))
         .layer(DefaultBodyLimit::max(rrsa::webhook::handler::MAX_BODY))
         .with_state(Answers::new(answers));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let listener = TcpListener::bind(args.listen)?;

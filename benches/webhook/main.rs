@@ -33,7 +33,7 @@ mod start;
 #[allow(dead_code, reason = "each program uses its part of the support tree")]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -123,10 +123,11 @@ async fn measure(args: &Args) -> Result<()> {
     };
     let cluster = Cluster::start_with(&options).await?;
     let rrsa = match &args.rrsa {
-        Some(path) => path.clone(),
+        Some(path) => found(path)?,
         None => beside_this_program()?,
     };
-    let stage = Stage::set(&cluster, rrsa, args.neighbours.clone()).await?;
+    let neighbours = args.neighbours.as_deref().map(found).transpose()?;
+    let stage = Stage::set(&cluster, rrsa, neighbours).await?;
     let wanted = |part| args.only.contains(&part);
     if wanted(Part::Reviews) {
         reviews::measure(&stage, args.seconds, args.rounds).await?;
@@ -160,6 +161,13 @@ async fn measure(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The path as processes with another working folder need it.
+fn found(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    anyhow::ensure!(path.exists(), "there is no {}", path.display());
+    Ok(path)
 }
 
 /// `target/release/rrsa` beside `target/release/examples/webhook-figures`.

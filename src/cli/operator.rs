@@ -147,6 +147,15 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the runtime does not start")
 }
 
+/// The runtime of a command whose work is many short answers: on one thread none of them waits for
+/// another thread to wake up, and there is one heap and one stack.
+pub(super) fn single_threaded_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")
+}
+
 /// Completes at the first SIGTERM or SIGINT. Must be called inside the runtime.
 pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + Sync + 'static>
 {

@@ -191,7 +191,7 @@ impl Args {
                 },
             }),
         };
-        operator::runtime()?.block_on(async {
+        operator::single_threaded_runtime()?.block_on(async {
             let configuration = configuration.load().await?;
             let client = operator::client().await?;
             let options = Options {

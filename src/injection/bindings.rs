@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
 
+use super::views;
 use crate::api::v1alpha1::{AlibabaRoleBinding, default_secret_name};
 
 /// A binding as it is read from the API server: the rest of it is not even parsed.
@@ -14,6 +15,7 @@ use crate::api::v1alpha1::{AlibabaRoleBinding, default_secret_name};
 #[resource(inherit = "AlibabaRoleBinding")]
 pub struct BindingView {
     /// Name, namespace and age.
+    #[serde(deserialize_with = "views::metadata")]
     pub metadata: ObjectMeta,
     #[serde(default)]
     spec: SpecView,

@@ -6,6 +6,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kube::core::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::bindings::Bindings;
 use crate::contract::annotations::{self, official};
@@ -15,35 +17,48 @@ use crate::world::BoxFuture;
 const MAX_VALUE: usize = 512;
 
 /// A namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NamespaceFacts {
     /// Label `pod-identity.alibabacloud.com/injection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub injection: Option<Box<str>>,
     /// Label `pod-identity.alibabacloud.com/override-env`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub override_env: Option<Box<str>>,
 }
 
 /// A ServiceAccount.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ServiceAccountFacts {
     /// Annotation `rrsa.io/role-arn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<Box<str>>,
     /// Annotation `rrsa.io/mode`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Box<str>>,
     /// Annotation `rrsa.io/fallback`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Box<str>>,
     /// Annotation `rrsa.io/binding`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<Box<str>>,
     /// Annotation `pod-identity.alibabacloud.com/role-name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub role_name: Option<Box<str>>,
     /// Annotation `pod-identity.alibabacloud.com/service-account-token-expiration`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_expiration: Option<Box<str>>,
     /// Annotation `pod-identity.alibabacloud.com/inject-sts-endpoint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub inject_sts_endpoint: Option<Box<str>>,
 }
 
 /// Facts as they are made from an object's metadata.
-pub trait FromMetadata: Debug + Default + PartialEq + Send + Sync + 'static {
+pub trait FromMetadata:
+    Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// Takes what counts.
     fn from_metadata(metadata: &ObjectMeta) -> Self;
 }

@@ -25,3 +25,4 @@ mod role;
 pub mod seen;
 pub mod settings;
 pub mod variables;
+pub mod views;

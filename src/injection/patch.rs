@@ -5,11 +5,7 @@
 //! So no operation can exist that touches anything else of the pod. There is no `test`: the API
 //! server applies the patch to the very object that it sent.
 
-use std::fmt;
 use std::time::Duration;
-
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
 
 use super::mode::Mount;
 use super::variables::{Value as Setting, Variable};
@@ -88,245 +84,212 @@ pub enum Operation<'a> {
 }
 
 /// The operations as the bytes of a JSON Patch.
-///
-/// # Errors
-/// Never with the values of this room: plain text and numbers can always be written.
-pub fn to_bytes(operations: &[Operation<'_>]) -> serde_json::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(2 + operations.len() * 160);
-    serde_json::to_writer(&mut bytes, operations)?;
-    Ok(bytes)
+#[must_use]
+pub fn to_bytes(operations: &[Operation<'_>]) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(2 + operations.len() * 176));
+    out.list(operations, |out, operation| operation.write(out));
+    out.0
 }
 
-/// What an operation writes.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Value<'a> {
-    Variables(Vec<EnvVar<'a>>),
-    Variable(EnvVar<'a>),
-    Mounts([VolumeMount; 1]),
-    Mount(VolumeMount),
-    Volumes([Volume<'a>; 1]),
-    Volume(Volume<'a>),
-    Metadata { annotations: Annotations<'a> },
-    Annotations(Annotations<'a>),
-    Text(&'a str),
-}
-
-#[derive(Serialize)]
-struct Annotations<'a> {
-    #[serde(rename = "rrsa.io/injected-role-arn")]
-    role: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct EnvVar<'a> {
-    name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_from: Option<ValueFrom>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ValueFrom {
-    field_ref: FieldRef,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FieldRef {
-    api_version: &'static str,
-    field_path: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct VolumeMount {
-    name: &'static str,
-    read_only: bool,
-    mount_path: &'static str,
-}
-
-#[derive(Serialize)]
-struct Volume<'a> {
-    name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    projected: Option<Projected>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<SecretVolume<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SecretVolume<'a> {
-    secret_name: &'a str,
-    default_mode: u32,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Projected {
-    default_mode: u32,
-    sources: [Source; 1],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Source {
-    service_account_token: Token,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Token {
-    audience: &'static str,
-    expiration_seconds: u64,
-    path: &'static str,
-}
-
-impl From<Mount> for VolumeMount {
-    fn from(mount: Mount) -> Self {
-        Self {
-            name: mount.volume,
-            read_only: true,
-            mount_path: mount.path,
+impl Operation<'_> {
+    fn write(&self, out: &mut Writer) {
+        out.raw(match self {
+            Self::ReplaceEnv(..) | Self::ReplaceAnnotation(_) => r#"{"op":"replace","path":""#,
+            Self::RemoveEnv(..) => r#"{"op":"remove","path":""#,
+            _ => r#"{"op":"add","path":""#,
+        });
+        self.path(out);
+        if matches!(self, Self::RemoveEnv(..)) {
+            out.raw(r#""}"#);
+            return;
         }
+        out.raw(r#"","value":"#);
+        self.value(out);
+        out.raw("}");
     }
-}
 
-impl<'a> From<&Assignment<'a>> for EnvVar<'a> {
-    fn from((variable, setting): &Assignment<'a>) -> Self {
-        let (value, value_from) = match setting {
-            Setting::Text(text) => (Some(&**text), None),
-            Setting::Field(field_path) => {
-                let api_version = "v1";
-                let field_ref = FieldRef {
-                    api_version,
-                    field_path,
-                };
-                (None, Some(ValueFrom { field_ref }))
-            }
-        };
-        Self {
-            name: variable.name(),
-            value,
-            value_from,
-        }
-    }
-}
-
-impl<'a> From<&VolumeSource<'a>> for Volume<'a> {
-    fn from(source: &VolumeSource<'a>) -> Self {
-        match source {
-            VolumeSource::Token(life) => Self {
-                name: token_volume::NAME,
-                projected: Some(Projected::from(*life)),
-                secret: None,
-            },
-            VolumeSource::Secret(secret_name) => Self {
-                name: CREDENTIALS_VOLUME,
-                projected: None,
-                secret: Some(SecretVolume {
-                    secret_name,
-                    default_mode: token_volume::DEFAULT_MODE,
-                }),
-            },
-        }
-    }
-}
-
-impl From<Duration> for Projected {
-    fn from(life: Duration) -> Self {
-        let service_account_token = Token {
-            audience: AUDIENCE,
-            expiration_seconds: life.as_secs(),
-            path: token_volume::FILE,
-        };
-        Self {
-            default_mode: token_volume::DEFAULT_MODE,
-            sources: [Source {
-                service_account_token,
-            }],
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/spec/{}/{}", self.list.field(), self.index)
-    }
-}
-
-struct Path<'o, 'a>(&'o Operation<'a>);
-
-impl fmt::Display for Path<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Operation::CreateEnv(at, _) => write!(f, "{at}/env"),
-            Operation::AppendEnv(at, _) => write!(f, "{at}/env/-"),
-            Operation::ReplaceEnv(at, index, _) | Operation::RemoveEnv(at, index) => {
-                write!(f, "{at}/env/{index}")
-            }
-            Operation::CreateMounts(at, _) => write!(f, "{at}/volumeMounts"),
-            Operation::AppendMount(at, _) => write!(f, "{at}/volumeMounts/-"),
-            Operation::CreateVolumes(_) => f.write_str("/spec/volumes"),
-            Operation::AppendVolume(_) => f.write_str("/spec/volumes/-"),
-            Operation::CreateMetadata(_) => f.write_str("/metadata"),
-            Operation::CreateAnnotations(_) => f.write_str("/metadata/annotations"),
-            Operation::AddAnnotation(_) | Operation::ReplaceAnnotation(_) => {
-                let key = INJECTED_ROLE_ARN.replace('/', "~1");
-                write!(f, "/metadata/annotations/{key}")
-            }
-        }
-    }
-}
-
-impl<'a> Operation<'a> {
-    fn verb(&self) -> &'static str {
+    fn path(&self, out: &mut Writer) {
         match self {
-            Self::ReplaceEnv(..) | Self::ReplaceAnnotation(_) => "replace",
-            Self::RemoveEnv(..) => "remove",
-            _ => "add",
+            Self::CreateEnv(at, _) => at.write(out, "/env"),
+            Self::AppendEnv(at, _) => at.write(out, "/env/-"),
+            Self::ReplaceEnv(at, index, _) | Self::RemoveEnv(at, index) => {
+                at.write(out, "/env/");
+                out.number(*index as u64);
+            }
+            Self::CreateMounts(at, _) => at.write(out, "/volumeMounts"),
+            Self::AppendMount(at, _) => at.write(out, "/volumeMounts/-"),
+            Self::CreateVolumes(_) => out.raw("/spec/volumes"),
+            Self::AppendVolume(_) => out.raw("/spec/volumes/-"),
+            Self::CreateMetadata(_) => out.raw("/metadata"),
+            Self::CreateAnnotations(_) => out.raw("/metadata/annotations"),
+            Self::AddAnnotation(_) | Self::ReplaceAnnotation(_) => {
+                out.raw("/metadata/annotations/");
+                out.raw(&INJECTED_ROLE_ARN.replace('/', "~1"));
+            }
         }
     }
 
-    fn value(&self) -> Option<Value<'a>> {
-        Some(match self {
-            Self::CreateEnv(_, all) => Value::Variables(all.iter().map(EnvVar::from).collect()),
-            Self::AppendEnv(_, one) | Self::ReplaceEnv(_, _, one) => Value::Variable(one.into()),
-            Self::RemoveEnv(..) => return None,
-            Self::CreateMounts(_, mount) => Value::Mounts([(*mount).into()]),
-            Self::AppendMount(_, mount) => Value::Mount((*mount).into()),
-            Self::CreateVolumes(source) => Value::Volumes([source.into()]),
-            Self::AppendVolume(source) => Value::Volume(source.into()),
+    fn value(&self, out: &mut Writer) {
+        match self {
+            Self::CreateEnv(_, all) => out.list(all, Writer::variable),
+            Self::AppendEnv(_, one) | Self::ReplaceEnv(_, _, one) => out.variable(one),
+            Self::RemoveEnv(..) => {}
+            Self::CreateMounts(_, mount) => out.list(&[*mount], Writer::mount),
+            Self::AppendMount(_, mount) => out.mount(mount),
+            Self::CreateVolumes(source) => out.list(std::slice::from_ref(source), Writer::volume),
+            Self::AppendVolume(source) => out.volume(source),
             Self::CreateMetadata(role) => {
-                let annotations = Annotations { role };
-                Value::Metadata { annotations }
+                out.raw(r#"{"annotations":"#);
+                out.annotations(role);
+                out.raw("}");
             }
-            Self::CreateAnnotations(role) => Value::Annotations(Annotations { role }),
-            Self::AddAnnotation(role) | Self::ReplaceAnnotation(role) => Value::Text(role),
-        })
+            Self::CreateAnnotations(role) => out.annotations(role),
+            Self::AddAnnotation(role) | Self::ReplaceAnnotation(role) => out.text(role),
+        }
     }
 }
 
-impl Serialize for Operation<'_> {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let value = self.value();
-        let mut object = out.serialize_struct("Operation", 2 + usize::from(value.is_some()))?;
-        object.serialize_field("op", self.verb())?;
-        object.serialize_field("path", &format_args!("{}", Path(self)))?;
-        if let Some(value) = &value {
-            object.serialize_field("value", value)?;
-        }
-        object.end()
+impl Place {
+    fn write(self, out: &mut Writer, field: &str) {
+        out.raw("/spec/");
+        out.raw(self.list.field());
+        out.raw("/");
+        out.number(self.index as u64);
+        out.raw(field);
     }
+}
+
+/// Receives JSON. A patch is written for each pod, and most of its bytes are the same each time: so
+/// they are copied and not derived.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// What is JSON already.
+    fn raw(&mut self, json: &str) {
+        self.0.extend_from_slice(json.as_bytes());
+    }
+
+    fn number(&mut self, number: u64) {
+        let (mut digits, mut rest, mut at) = ([0; 20], number, 20);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.0.extend_from_slice(&digits[at..]);
+    }
+
+    /// A text with its quotes.
+    fn text(&mut self, text: &str) {
+        self.raw("\"");
+        if text
+            .bytes()
+            .fold(false, |found, byte| found | is_special(byte))
+        {
+            text.bytes().for_each(|byte| self.escaped(byte));
+        } else {
+            self.raw(text);
+        }
+        self.raw("\"");
+    }
+
+    fn escaped(&mut self, byte: u8) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        match byte {
+            b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
+            0..0x20 => {
+                self.raw("\\u00");
+                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+                self.0.extend_from_slice(&[HEX[high], HEX[low]]);
+            }
+            _ => self.0.push(byte),
+        }
+    }
+
+    fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        let mut separator = "[";
+        for item in items {
+            self.raw(separator);
+            write(self, item);
+            separator = ",";
+        }
+        self.raw(if items.is_empty() { "[]" } else { "]" });
+    }
+
+    fn variable(&mut self, (variable, setting): &Assignment<'_>) {
+        self.raw(r#"{"name":""#);
+        self.raw(variable.name());
+        match setting {
+            Setting::Text(text) => {
+                self.raw(r#"","value":"#);
+                self.text(text);
+                self.raw("}");
+            }
+            Setting::Field(path) => {
+                self.raw(r#"","valueFrom":{"fieldRef":{"apiVersion":"v1","fieldPath":"#);
+                self.text(path);
+                self.raw("}}}");
+            }
+        }
+    }
+
+    fn mount(&mut self, mount: &Mount) {
+        self.raw(r#"{"name":"#);
+        self.text(mount.volume);
+        self.raw(r#","readOnly":true,"mountPath":"#);
+        self.text(mount.path);
+        self.raw("}");
+    }
+
+    fn volume(&mut self, source: &VolumeSource<'_>) {
+        let mode = u64::from(token_volume::DEFAULT_MODE);
+        self.raw(r#"{"name":"#);
+        match source {
+            VolumeSource::Token(life) => {
+                self.text(token_volume::NAME);
+                self.raw(r#","projected":{"defaultMode":"#);
+                self.number(mode);
+                self.raw(r#","sources":[{"serviceAccountToken":{"audience":"#);
+                self.text(AUDIENCE);
+                self.raw(r#","expirationSeconds":"#);
+                self.number(life.as_secs());
+                self.raw(r#","path":"#);
+                self.text(token_volume::FILE);
+                self.raw("}}]}}");
+            }
+            VolumeSource::Secret(name) => {
+                self.text(CREDENTIALS_VOLUME);
+                self.raw(r#","secret":{"secretName":"#);
+                self.text(name);
+                self.raw(r#","defaultMode":"#);
+                self.number(mode);
+                self.raw("}}");
+            }
+        }
+    }
+
+    fn annotations(&mut self, role: &str) {
+        self.raw("{");
+        self.text(INJECTED_ROLE_ARN);
+        self.raw(":");
+        self.text(role);
+        self.raw("}");
+    }
+}
+
+/// Whether a byte of a JSON string must be escaped.
+const fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use proptest::prelude::*;
 
     use crate::injection::mode;
 
@@ -340,7 +303,7 @@ mod tests {
     };
 
     fn written(operation: Operation<'_>) -> String {
-        String::from_utf8(to_bytes(&[operation]).unwrap()).unwrap()
+        String::from_utf8(to_bytes(&[operation])).unwrap()
     }
 
     #[test]
@@ -390,7 +353,29 @@ mod tests {
             written(Operation::ReplaceAnnotation("arn")),
             r#"[{"op":"replace","path":"/metadata/annotations/rrsa.io~1injected-role-arn","value":"arn"}]"#
         );
-        // The key is spelt in an attribute, too.
-        assert_eq!(INJECTED_ROLE_ARN, "rrsa.io/injected-role-arn");
+    }
+
+    #[test]
+    fn several_operations_are_a_list_and_none_an_empty_one() {
+        let both = [
+            Operation::RemoveEnv(CONTAINER, 120),
+            Operation::RemoveEnv(CONTAINER, 10),
+        ];
+        let list: serde_json::Value = serde_json::from_slice(&to_bytes(&both)).unwrap();
+        assert_eq!(list[1]["path"], "/spec/containers/3/env/10");
+        assert_eq!(list.as_array().unwrap().len(), 2);
+        assert_eq!(to_bytes(&[]), b"[]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_number_comes_back_from_a_parser(text: String, number: u64) {
+            let mut out = Writer(Vec::new());
+            out.list(&[text.as_str()], |out, text| out.text(text));
+            prop_assert_eq!(serde_json::from_slice::<[String; 1]>(&out.0).unwrap(), [text]);
+            let mut out = Writer(Vec::new());
+            out.number(number);
+            prop_assert_eq!(out.0, number.to_string().into_bytes());
+        }
     }
 }

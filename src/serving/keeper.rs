@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::authorities::{Authorities, Malformed, SecretData};
 use super::authority::{Authority, AuthorityError, Leaf};
+use super::expiry::Expiries;
 use super::observed::Observed;
 use super::readiness::Condition;
 use super::rotation::{self, Circumstances, Step, Times};
@@ -85,6 +86,7 @@ pub struct Keeper {
     observed: Observed,
     slot: Arc<CertificateSlot>,
     bundle: watch::Sender<String>,
+    expiries: Expiries,
     held: Mutex<Option<Held>>,
 }
 
@@ -119,6 +121,7 @@ impl Keeper {
             observed: Observed::default(),
             slot: Arc::default(),
             bundle: watch::Sender::default(),
+            expiries: Expiries::default(),
             held: Mutex::default(),
         }
     }
@@ -127,6 +130,12 @@ impl Keeper {
     #[must_use]
     pub fn slot(&self) -> Arc<CertificateSlot> {
         Arc::clone(&self.slot)
+    }
+
+    /// When the certificates end.
+    #[must_use]
+    pub fn expiries(&self) -> Expiries {
+        self.expiries.clone()
     }
 
     /// What clients must trust, as PEM; empty until it is known.
@@ -151,6 +160,8 @@ impl Keeper {
         let mut held = self.held.lock().await;
         let followed = self.follow(&mut held).await;
         if let Some(held) = held.as_mut() {
+            let signing = held.authorities.signing.not_after();
+            self.expiries.authority(signing);
             self.serve(held)?;
             self.bundle.send_if_modified(|bundle| {
                 let now = held.authorities.bundle();
@@ -305,6 +316,7 @@ impl Keeper {
             .issue(&self.names, now, self.times.leaf)
             .map_err(|cause| self.unusable(cause))?;
         self.slot.set(Arc::clone(&leaf.certified_key));
+        self.expiries.server(leaf.not_after);
         tracing::info!(not_after = %leaf.not_after, "server certificate issued");
         held.served = Some(Served {
             authority: signer,

@@ -14,6 +14,7 @@ mod api_cause;
 pub mod authorities;
 pub mod authority;
 pub mod authority_secret;
+pub mod expiry;
 pub mod keeper;
 pub mod limits;
 pub mod liveness;

@@ -17,6 +17,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
+use super::expiry::Expiries;
 use super::readiness::Condition;
 use super::tls::CertificateSlot;
 use crate::world::{Clock, Files};
@@ -42,6 +43,7 @@ pub struct Mounted {
     files: Arc<dyn Files>,
     clock: Arc<dyn Clock>,
     slot: Arc<CertificateSlot>,
+    expiries: Expiries,
     held: Mutex<Option<Held>>,
 }
 
@@ -67,6 +69,7 @@ impl Mounted {
             files,
             clock,
             slot: Arc::default(),
+            expiries: Expiries::default(),
             held: Mutex::default(),
         }
     }
@@ -75,6 +78,12 @@ impl Mounted {
     #[must_use]
     pub fn slot(&self) -> Arc<CertificateSlot> {
         Arc::clone(&self.slot)
+    }
+
+    /// When the certificate ends.
+    #[must_use]
+    pub fn expiries(&self) -> Expiries {
+        self.expiries.clone()
     }
 
     /// Takes over what the files hold now, if that is another certificate with its key.
@@ -116,6 +125,7 @@ impl Mounted {
         let certified_key = CertifiedKey::from_der(chain, private, &provider)
             .map_err(|_| wrong(&self.key, "does not belong to the certificate"))?;
         self.slot.set(Arc::new(certified_key));
+        self.expiries.server(not_after);
         tracing::info!(%not_after, path = %self.certificate.display(), "server certificate read");
         *held = Some(Held {
             certificate,

@@ -160,6 +160,11 @@ mod tests {
         "The role not exists: x.",
         RefusalKind::RoleNotFound
     )]
+    #[case(
+        "AuthenticationFail.OIDCToken.IssuerNotMatch",
+        "The issuer of the token does not match.",
+        RefusalKind::IssuerMismatch
+    )]
     #[case("InvalidParameter.RoleSessionName", "", RefusalKind::InvalidParameter)]
     #[case("SignatureDoesNotMatch", "", RefusalKind::CallerRefused)]
     #[case("InvalidAccessKeyId.NotFound", "", RefusalKind::CallerRefused)]

@@ -22,7 +22,9 @@ pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("log filter {filter:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would complain of a full disk on the very same file, by a panic.
+        .log_internal_errors(false);
     match format {
         Format::Text => builder.with_ansi(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -1,5 +1,5 @@
-//! What the cluster looks like, kept by watches: a few texts for each namespace and
-//! ServiceAccount, of whose objects only the metadata is asked for, and for each binding.
+//! What the cluster looks like, kept by watches: a few texts for each namespace, ServiceAccount and
+//! binding. Objects go into the maps as the pages of a list arrive, so no list is ever held whole.
 //!
 //! What a map does not have may be younger than its watch, so it is asked for before anything is
 //! decided: a ServiceAccount and its pod created in one breath belong together.
@@ -11,9 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::ListParams;
-use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -25,14 +24,15 @@ use crate::injection::bindings::{BindingFacts, BindingView, Bindings};
 use crate::injection::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
 };
+use crate::injection::views::{NamespaceView, ServiceAccountView};
 use crate::serving::api_cause;
 use crate::serving::readiness::{Condition, Readiness};
 use crate::world::{BoxFuture, Clock};
 
 /// How long one question to the API server may take.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bindings one answer of a list holds.
-const PAGE: u32 = 500;
+/// How many objects one answer of a list holds: while it is decoded, it is in memory twice.
+const PAGE: u32 = 250;
 
 /// The real cluster.
 pub struct Caches {
@@ -63,21 +63,17 @@ impl Caches {
 
     /// Follows the cluster for ever.
     pub async fn run(&self) {
-        let namespaces = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
-        let accounts = Api::<PartialObjectMeta<ServiceAccount>>::all(self.client.clone());
-        let bindings = Api::<BindingView>::all(self.client.clone());
-        let (mut listed_namespaces, mut listed_accounts) = (Facts::new(), Facts::new());
-        let mut listed_bindings = Listed::new();
+        let client = || self.client.clone();
         tokio::join!(
-            follow(namespaces, |event| self
-                .namespaces
-                .apply(event, &mut listed_namespaces)),
-            follow(accounts, |event| self
-                .accounts
-                .apply(event, &mut listed_accounts)),
-            follow(bindings, |event| self
-                .bindings
-                .apply(event, &mut listed_bindings)),
+            follow(Api::<NamespaceView>::all(client()), |event| {
+                self.namespaces.apply(event);
+            }),
+            follow(Api::<ServiceAccountView>::all(client()), |event| {
+                self.accounts.apply(event);
+            }),
+            follow(Api::<BindingView>::all(client()), |event| {
+                self.bindings.apply(event);
+            }),
         );
     }
 }
@@ -100,7 +96,7 @@ impl Cluster for Caches {
     }
 
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
-        let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+        let api = Api::<NamespaceView>::all(self.client.clone());
         Box::pin(
             self.namespaces
                 .lookups
@@ -116,7 +112,7 @@ impl Cluster for Caches {
         Box::pin(async move {
             let key = key(Some(namespace), name);
             let client = self.client.clone();
-            let api = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client, namespace);
+            let api = Api::<ServiceAccountView>::namespaced(client, namespace);
             self.accounts
                 .lookups
                 .find(&key, move || ask(api, "ServiceAccount", name))
@@ -139,7 +135,8 @@ async fn follow<K>(api: Api<K>, mut apply: impl FnMut(Event<K>))
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = pin!(watcher(api, Config::default()).default_backoff());
+    let config = Config::default().page_size(PAGE);
+    let mut events = pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => apply(event),
@@ -152,16 +149,16 @@ where
 }
 
 /// One question to the API server.
-fn ask<K, T>(api: Api<PartialObjectMeta<K>>, kind: &str, name: &str) -> BoxFuture<'static, Found<T>>
+fn ask<K, T>(api: Api<K>, kind: &str, name: &str) -> BoxFuture<'static, Found<T>>
 where
-    K: Resource + Clone + Debug + Send + Sync + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     T: FromMetadata,
 {
     let (name, what) = (name.to_owned(), format!("{kind} {name}"));
     Box::pin(async move {
         let cause = match timeout(LOOKUP_TIMEOUT, api.get_opt(&name)).await {
             Ok(Ok(found)) => {
-                return Ok(found.map(|object| Arc::new(T::from_metadata(&object.metadata))));
+                return Ok(found.map(|object| Arc::new(T::from_metadata(object.meta()))));
             }
             Ok(Err(error)) => api_cause(&error),
             Err(_) => format!("no answer within {LOOKUP_TIMEOUT:?}"),
@@ -203,17 +200,32 @@ fn key(namespace: Option<&str>, name: &str) -> String {
     )
 }
 
-/// Facts by key.
-type Facts<T> = HashMap<Box<str>, Arc<T>>;
-
 /// The objects of one kind.
 #[derive(Debug)]
 struct Cache<T> {
-    known: RwLock<Facts<T>>,
+    known: RwLock<Known>,
     /// Most objects say nothing to us; they share one value.
     nothing: Arc<T>,
     lookups: Lookups<T>,
     condition: Condition,
+}
+
+/// Facts by key.
+#[derive(Debug, Default)]
+struct Known {
+    by_key: HashMap<Box<str>, Seen>,
+    /// Number of the list that is under way or was the last one.
+    list: u32,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// The facts as JSON, which leaves out what is not there: of the few texts that can be, nearly
+    /// every object has one or none. Empty where there is none.
+    facts: Box<str>,
+    /// The list in which, or after which, the object was there. What a whole list did not have is
+    /// gone; until its end nobody can tell.
+    list: u32,
 }
 
 impl<T: FromMetadata> Cache<T> {
@@ -227,54 +239,61 @@ impl<T: FromMetadata> Cache<T> {
     }
 
     fn get(&self, key: &str) -> Option<Arc<T>> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned()
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let facts = &known.by_key.get(key)?.facts;
+        if facts.is_empty() {
+            return Some(Arc::clone(&self.nothing));
+        }
+        // What is there was written by `facts`, so it can be read; else the API server is asked.
+        serde_json::from_str(facts).ok().map(Arc::new)
     }
 
-    fn apply<K>(&self, event: Event<PartialObjectMeta<K>>, listed: &mut Facts<T>) {
+    fn apply<K: Resource>(&self, event: Event<K>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Init => *listed = Facts::new(),
-            Event::InitApply(object) => self.put(listed, &object.metadata),
+            Event::Init => known.list = known.list.wrapping_add(1),
+            Event::InitApply(object) | Event::Apply(object) => {
+                let metadata = object.meta();
+                let (facts, list) = (self.facts(metadata), known.list);
+                let seen = Seen { facts, list };
+                known.by_key.insert(key_of(metadata).into(), seen);
+            }
             Event::InitDone => {
-                listed.shrink_to_fit();
-                *self.write() = std::mem::take(listed);
+                let list = known.list;
+                known.by_key.retain(|_, seen| seen.list == list);
+                known.by_key.shrink_to_fit();
                 self.condition.ready();
             }
-            Event::Apply(object) => self.put(&mut self.write(), &object.metadata),
             Event::Delete(object) => {
-                self.write().remove(key_of(&object.metadata).as_str());
+                known.by_key.remove(key_of(object.meta()).as_str());
             }
         }
     }
 
-    fn put(&self, into: &mut Facts<T>, metadata: &ObjectMeta) {
+    fn facts(&self, metadata: &ObjectMeta) -> Box<str> {
         let facts = T::from_metadata(metadata);
-        let facts = if facts == *self.nothing {
-            Arc::clone(&self.nothing)
-        } else {
-            Arc::new(facts)
-        };
-        into.insert(key_of(metadata).into(), facts);
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Facts<T>> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        if facts == *self.nothing {
+            return Box::default();
+        }
+        serde_json::to_string(&facts).unwrap_or_default().into()
     }
 }
-
-/// Bindings by namespace, while they are listed.
-type Listed = HashMap<Box<str>, Vec<BindingFacts>>;
 
 /// The bindings of each namespace that has some.
 #[derive(Debug)]
 struct BindingCache {
-    known: RwLock<HashMap<Box<str>, Arc<Bindings>>>,
+    known: RwLock<KnownBindings>,
     none: Arc<Bindings>,
     lookups: Lookups<Bindings>,
     condition: Condition,
+}
+
+#[derive(Debug, Default)]
+struct KnownBindings {
+    by_namespace: HashMap<Box<str>, Arc<Bindings>>,
+    /// While a list is under way: what it had so far. Bindings decide by what else there is, so they
+    /// change all at once.
+    listed: HashMap<Box<str>, Vec<BindingFacts>>,
 }
 
 impl BindingCache {
@@ -289,44 +308,40 @@ impl BindingCache {
 
     fn get(&self, namespace: &str) -> Arc<Bindings> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.get(namespace).unwrap_or(&self.none))
+        Arc::clone(known.by_namespace.get(namespace).unwrap_or(&self.none))
     }
 
-    fn apply(&self, event: Event<BindingView>, listed: &mut Listed) {
+    fn apply(&self, event: Event<BindingView>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Init => *listed = Listed::new(),
-            Event::InitApply(view) => listed
-                .entry(namespace_of(&view.metadata))
-                .or_default()
-                .push(view.into()),
+            Event::Init => known.listed = HashMap::new(),
+            Event::InitApply(view) => {
+                let listed = known.listed.entry(namespace_of(&view.metadata));
+                listed.or_default().push(view.into());
+            }
             Event::InitDone => {
-                let sorted = std::mem::take(listed).into_iter();
-                *self.write() = sorted
+                let sorted = std::mem::take(&mut known.listed).into_iter();
+                known.by_namespace = sorted
                     .map(|(namespace, all)| (namespace, Arc::new(all.into_iter().collect())))
                     .collect();
                 self.condition.ready();
             }
             Event::Apply(view) => {
-                let mut known = self.write();
-                let bindings = known.entry(namespace_of(&view.metadata)).or_default();
+                let namespace = namespace_of(&view.metadata);
+                let bindings = known.by_namespace.entry(namespace).or_default();
                 Arc::make_mut(bindings).put(view.into());
             }
             Event::Delete(view) => {
                 let namespace = namespace_of(&view.metadata);
-                let mut known = self.write();
-                if let Some(bindings) = known.get_mut(&namespace) {
+                if let Some(bindings) = known.by_namespace.get_mut(&namespace) {
                     let left = Arc::make_mut(bindings);
                     left.remove(view.metadata.name.as_deref().unwrap_or_default());
                     if left.is_empty() {
-                        known.remove(&namespace);
+                        known.by_namespace.remove(&namespace);
                     }
                 }
             }
         }
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Box<str>, Arc<Bindings>>> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -347,18 +362,15 @@ mod tests {
     use crate::contract::annotations::official;
     use crate::world::SystemClock;
 
-    type Account = PartialObjectMeta<ServiceAccount>;
-
-    fn account(name: &str, role: Option<&str>) -> Account {
+    fn account(name: &str, role: Option<&str>) -> ServiceAccountView {
         let annotation = |role: &str| [(official::ROLE_NAME.to_owned(), role.to_owned())].into();
-        PartialObjectMeta {
+        ServiceAccountView {
             metadata: ObjectMeta {
                 namespace: Some("team-a".to_owned()),
                 name: Some(name.to_owned()),
                 annotations: role.map(annotation),
                 ..ObjectMeta::default()
             },
-            ..PartialObjectMeta::default()
         }
     }
 
@@ -381,13 +393,12 @@ mod tests {
     #[test]
     fn the_cache_is_ready_when_all_are_listed_and_follows_from_there() {
         let readiness = Readiness::new();
-        let (cache, mut listed) = (cache(&readiness), Facts::new());
-        let mut apply = |event| cache.apply::<ServiceAccount>(event, &mut listed);
+        let cache = cache(&readiness);
+        let apply = |event| cache.apply(event);
         apply(Event::Init);
         apply(Event::InitApply(account("a", Some("role-a"))));
         apply(Event::InitApply(account("b", None)));
         assert!(!readiness.report().is_ready());
-        assert_eq!(role_of(&cache, "a"), None);
         apply(Event::InitDone);
         assert!(readiness.report().is_ready());
         assert_eq!(role_of(&cache, "a"), Some(Some("role-a".to_owned())));
@@ -402,24 +413,27 @@ mod tests {
     }
 
     #[test]
-    fn a_new_list_replaces_the_old_one_at_once() {
+    fn what_a_new_list_does_not_have_is_forgotten_at_its_end() {
         let readiness = Readiness::new();
-        let (cache, mut listed) = (cache(&readiness), Facts::new());
-        let mut apply = |event| cache.apply::<ServiceAccount>(event, &mut listed);
+        let cache = cache(&readiness);
+        let apply = |event| cache.apply(event);
+        let known = || ["gone", "kept", "new"].map(|name| role_of(&cache, name).is_some());
         apply(Event::Init);
-        apply(Event::InitApply(account("old", None)));
+        apply(Event::InitApply(account("gone", None)));
+        apply(Event::InitApply(account("kept", None)));
         apply(Event::InitDone);
+        apply(Event::Apply(account("new", None)));
+        // A list that breaks off has seen only a part.
         apply(Event::Init);
+        apply(Event::InitApply(account("gone", None)));
+        assert_eq!(known(), [true, true, true]);
+        apply(Event::Init);
+        apply(Event::InitApply(account("kept", Some("role"))));
+        assert_eq!(known(), [true, true, true]);
+        assert_eq!(role_of(&cache, "kept"), Some(Some("role".to_owned())));
         apply(Event::InitApply(account("new", None)));
-        assert_eq!(
-            (role_of(&cache, "old"), role_of(&cache, "new")),
-            (Some(None), None)
-        );
         apply(Event::InitDone);
-        assert_eq!(
-            (role_of(&cache, "old"), role_of(&cache, "new")),
-            (None, Some(None))
-        );
+        assert_eq!(known(), [false, true, true]);
     }
 
     #[test]
@@ -434,33 +448,32 @@ mod tests {
             .unwrap()
         };
         let count = |cache: &BindingCache| cache.get("team-a").of_account("app").len();
-        let mut listed = Listed::new();
-        cache.apply(Event::Init, &mut listed);
-        cache.apply(Event::InitApply(view("a")), &mut listed);
+        cache.apply(Event::Init);
+        cache.apply(Event::InitApply(view("a")));
         assert!(!readiness.report().is_ready());
         assert_eq!(count(&cache), 0);
-        cache.apply(Event::InitDone, &mut listed);
+        cache.apply(Event::InitDone);
         assert!(readiness.report().is_ready());
         let snapshot = cache.get("team-a");
-        cache.apply(Event::Apply(view("b")), &mut listed);
-        cache.apply(Event::Apply(view("b")), &mut listed);
+        cache.apply(Event::Apply(view("b")));
+        cache.apply(Event::Apply(view("b")));
         assert_eq!((count(&cache), snapshot.of_account("app").len()), (2, 1));
         for name in ["z", "a", "b", "b"] {
-            cache.apply(Event::Delete(view(name)), &mut listed);
+            cache.apply(Event::Delete(view(name)));
         }
-        assert!(cache.write().is_empty());
+        assert!(cache.known.read().unwrap().by_namespace.is_empty());
     }
 
     #[test]
     fn objects_that_say_nothing_share_one_value() {
         let readiness = Readiness::new();
-        let (cache, mut listed) = (cache(&readiness), Facts::new());
+        let cache = cache(&readiness);
         for event in [
             Event::Init,
             Event::InitApply(account("a", None)),
             Event::InitDone,
         ] {
-            cache.apply::<ServiceAccount>(event, &mut listed);
+            cache.apply(event);
         }
         assert!(Arc::ptr_eq(&cache.get("team-a/a").unwrap(), &cache.nothing));
     }

@@ -25,7 +25,7 @@ use futures::FutureExt;
 use tokio::time::timeout;
 
 use super::body::{self, BodyError, Budget};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, status_label};
 use super::review::{Review, Verdict};
 use crate::injection::decision::{Reason, Warning};
 use crate::injection::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
@@ -37,6 +37,7 @@ use crate::injection::resolve::{
 };
 use crate::injection::settings::Settings;
 use crate::serving::places::Places;
+use crate::telemetry::flood::FloodGate;
 use crate::world::runtime_now;
 
 /// The path that the API server calls.
@@ -64,6 +65,7 @@ struct Shared {
     metrics: Metrics,
     places: Places,
     large_bodies: Budget,
+    failures: FloodGate,
 }
 
 impl Reviewer {
@@ -76,6 +78,7 @@ impl Reviewer {
             metrics,
             places: Places::new(MAX_REVIEWS),
             large_bodies: Budget::new(LARGE_BODIES),
+            failures: FloodGate::default(),
         }))
     }
 
@@ -128,6 +131,16 @@ impl Reviewer {
 }
 
 impl Shared {
+    /// Counts a failure, and tells of the first of a flood.
+    fn failed(&self, failure: &Failure) {
+        let status = failure.status();
+        self.metrics.failed(status);
+        if let Some(more) = self.failures.pass(status_label(status), runtime_now()) {
+            let status = status.as_u16();
+            tracing::warn!(status, error = %failure, more_before = more, "a review was not answered");
+        }
+    }
+
     async fn decide(
         &self,
         settings: &Settings,
@@ -153,19 +166,19 @@ impl Shared {
             account: &account,
             bindings: &cached,
         };
-        let verdict = verdict(around, pod, target)?;
+        let verdict = verdict(around, pod, target);
         if !verdict.reason.misses_a_binding() {
             return Ok(verdict);
         }
         // The pod asked and comes away without a role for want of a binding, which may be younger
         // than the cache.
-        match self.cluster.bindings(namespace).await? {
+        Ok(match self.cluster.bindings(namespace).await? {
             Some(fresh) => {
                 let bindings = &fresh;
                 self::verdict(Surroundings { bindings, ..around }, pod, target)
             }
-            None => Ok(verdict),
-        }
+            None => verdict,
+        })
     }
 
     /// The namespace's facts if the pod is to be looked at, or else the answer.
@@ -213,29 +226,24 @@ impl Shared {
 }
 
 /// What comes of a pod that has opted in.
-fn verdict(
-    around: Surroundings<'_>,
-    pod: &Pod<'_>,
-    target: &Target<'_>,
-) -> Result<Verdict, Failure> {
+fn verdict(around: Surroundings<'_>, pod: &Pod<'_>, target: &Target<'_>) -> Verdict {
     let mut warnings = Vec::new();
     warn_of_static_keys(pod, around.bindings, &mut warnings);
     let injection = match resolve(around, pod, &mut warnings) {
         Ok(injection) => injection,
-        Err(reason) => return Ok(Verdict::untouched(reason, warnings)),
+        Err(reason) => return Verdict::untouched(reason, warnings),
     };
     let injected = inject(pod, target, &injection, &mut warnings);
     if injected.operations.is_empty() {
-        return Ok(Verdict::untouched(injected.reason, warnings));
+        return Verdict::untouched(injected.reason, warnings);
     }
-    let patch = patch::to_bytes(&injected.operations).map_err(|_| Failure::Fault)?;
-    Ok(Verdict {
+    Verdict {
         reason: injected.reason,
         warnings,
         role: injection.role.as_ref().map(ToString::to_string),
         mode: Some(injection.mode),
-        patch: Some(patch),
-    })
+        patch: Some(patch::to_bytes(&injected.operations)),
+    }
 }
 
 /// Why there is no answer, so that `failurePolicy` decides.
@@ -290,9 +298,7 @@ async fn mutate(State(reviewer): State<Reviewer>, request: Request) -> Response 
     match answer(&reviewer, request).await {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(failure) => {
-            reviewer.0.metrics.failed(failure.status());
-            let status = failure.status().as_u16();
-            tracing::warn!(status, error = %failure, "a review was not answered");
+            reviewer.0.failed(&failure);
             failure.into_response()
         }
     }

@@ -11,6 +11,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::scan::{self, Stop};
+
 /// Deepest nesting that is accepted. A pod with `managedFields` stays below 30.
 pub const MAX_DEPTH: usize = 128;
 
@@ -110,31 +112,30 @@ impl<'de> Reader<'de> {
     }
 
     #[cold]
-    fn unexpected<T>(&self) -> Result<T> {
-        let ended = self.at >= self.text.len();
-        Err(self.error(if ended { Problem::End } else { Problem::Syntax }))
+    fn stopped(&mut self, stop: Stop) -> Error {
+        self.at = stop.at;
+        self.error(stop.problem)
+    }
+
+    #[cold]
+    fn unexpected<T>(&mut self) -> Result<T> {
+        let stop = scan::unexpected(self.text, self.at);
+        Err(self.stopped(stop))
+    }
+
+    /// Moves to where a scan has ended.
+    #[inline]
+    fn moved(&mut self, scanned: std::result::Result<usize, Stop>) -> Result<()> {
+        self.at = scanned.map_err(|stop| self.stopped(stop))?;
+        Ok(())
     }
 
     /// The next byte that is no blank; it is not taken.
     #[inline]
     fn token(&mut self) -> Result<u8> {
-        while let Some(&byte) = self.text.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
-                return Ok(byte);
-            }
-            self.at += 1;
-        }
-        Err(self.error(Problem::End))
-    }
-
-    /// Takes that byte, which must be next but for blanks.
-    #[inline]
-    fn expect(&mut self, wanted: u8) -> Result<()> {
-        if self.token()? != wanted {
-            return self.unexpected();
-        }
-        self.at += 1;
-        Ok(())
+        self.at = scan::blanks(self.text, self.at);
+        let next = self.text.get(self.at).copied();
+        next.ok_or_else(|| self.error(Problem::End))
     }
 
     #[inline]
@@ -153,66 +154,15 @@ impl<'de> Reader<'de> {
         self.depth -= 1;
     }
 
-    /// Moves over plain text of a string, to the quote, backslash or illegal byte that ends it.
-    #[inline]
-    fn plain_text(&mut self) {
-        while let Some(chunk) = self.text.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let ends = ends_plain_text(u64::from_le_bytes(*chunk));
-            if ends != 0 {
-                self.at += (ends.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        while let Some(&byte) = self.text.get(self.at) {
-            if matches!(byte, b'"' | b'\\' | 0..0x20) {
-                return;
-            }
-            self.at += 1;
-        }
-    }
-
     /// Moves behind a string whose opening quote is next. Returns what is between the quotes, and
     /// whether there are escapes in it.
     #[inline]
     fn raw_string(&mut self) -> Result<(&'de [u8], bool)> {
-        self.at += 1;
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            self.plain_text();
-            match self.text.get(self.at) {
-                Some(b'"') => {
-                    let raw = &self.text[start..self.at];
-                    self.at += 1;
-                    return Ok((raw, escaped));
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return self.unexpected(),
-            }
-        }
-    }
-
-    /// Moves behind an escape.
-    fn escape(&mut self) -> Result<()> {
-        self.at += 1;
-        match self.text.get(self.at) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => {
-                for _ in 0..4 {
-                    self.at += 1;
-                    if !self.text.get(self.at).is_some_and(u8::is_ascii_hexdigit) {
-                        return self.unexpected();
-                    }
-                }
-                self.at += 1;
-            }
-            _ => return self.unexpected(),
-        }
-        Ok(())
+        let start = self.at + 1;
+        let scanned = scan::string(self.text, self.at);
+        let (end, escaped) = scanned.map_err(|stop| self.stopped(stop))?;
+        self.at = end;
+        Ok((&self.text[start..end - 1], escaped))
     }
 
     fn string(&mut self) -> Result<Cow<'de, str>> {
@@ -229,138 +179,14 @@ impl<'de> Reader<'de> {
     /// Moves behind a number and returns its text.
     fn number(&mut self) -> Result<&'de str> {
         let start = self.at;
-        if self.text[self.at] == b'-' {
-            self.at += 1;
-        }
-        match self.text.get(self.at) {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits()?,
-            _ => return self.unexpected(),
-        }
-        if self.text.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.text.get(self.at), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
+        self.moved(scan::number(self.text, start))?;
         // Digits, signs, a point: always text.
         std::str::from_utf8(&self.text[start..self.at]).map_err(|_| self.error(Problem::Syntax))
     }
 
-    /// Moves over one digit or more.
-    fn digits(&mut self) -> Result<()> {
-        let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        if self.at == start {
-            return self.unexpected();
-        }
-        Ok(())
-    }
-
     fn word(&mut self, word: &str) -> Result<()> {
-        for wanted in word.bytes() {
-            if self.text.get(self.at) != Some(&wanted) {
-                return self.unexpected();
-            }
-            self.at += 1;
-        }
-        Ok(())
+        self.moved(scan::word(self.text, self.at, word))
     }
-
-    /// Moves behind a value that nobody wants, without recursion.
-    fn skip(&mut self) -> Result<()> {
-        let base = self.depth;
-        // Which of the open brackets are objects, the innermost in the lowest bit. There are as
-        // many bits as levels.
-        let mut objects: u128 = 0;
-        loop {
-            match self.token()? {
-                b'"' => {
-                    self.raw_string()?;
-                }
-                b'{' => {
-                    self.enter()?;
-                    if self.token()? != b'}' {
-                        objects = objects << 1 | 1;
-                        self.skip_key()?;
-                        continue;
-                    }
-                    self.leave();
-                }
-                b'[' => {
-                    self.enter()?;
-                    if self.token()? != b']' {
-                        objects <<= 1;
-                        continue;
-                    }
-                    self.leave();
-                }
-                _ => self.scalar()?,
-            }
-            loop {
-                if self.depth == base {
-                    return Ok(());
-                }
-                let in_object = objects & 1 == 1;
-                match self.token()? {
-                    b',' => {
-                        self.at += 1;
-                        if in_object {
-                            self.skip_key()?;
-                        }
-                        break;
-                    }
-                    b'}' if in_object => {}
-                    b']' if !in_object => {}
-                    _ => return self.unexpected(),
-                }
-                self.leave();
-                objects >>= 1;
-            }
-        }
-    }
-
-    /// Moves behind a key and its colon.
-    #[inline]
-    fn skip_key(&mut self) -> Result<()> {
-        if self.token()? != b'"' {
-            return self.unexpected();
-        }
-        self.raw_string()?;
-        self.expect(b':')
-    }
-
-    /// Moves behind a number, a truth value or `null`.
-    fn scalar(&mut self) -> Result<()> {
-        match self.token()? {
-            b'n' => self.word("null"),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'-' | b'0'..=b'9' => self.number().map(|_| ()),
-            _ => self.unexpected(),
-        }
-    }
-}
-
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-
-/// Has the highest bit of each byte that ends plain text; above the first of them it may have more.
-#[inline]
-const fn ends_plain_text(bytes: u64) -> u64 {
-    const fn zero(bytes: u64) -> u64 {
-        bytes.wrapping_sub(ONES) & !bytes
-    }
-    let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
-    let quote = zero(bytes ^ (ONES * b'"' as u64));
-    let backslash = zero(bytes ^ (ONES * b'\\' as u64));
-    (control | quote | backslash) & (ONES * 0x80)
 }
 
 /// The text without escapes, which are known to be well-formed. `None`: half of a surrogate pair.
@@ -473,7 +299,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.skip()?;
+        self.moved(scan::value(self.text, self.at, self.depth))?;
         visitor.visit_unit()
     }
 
@@ -539,7 +365,8 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value> {
-        self.reader.expect(b':')?;
+        let reader = &mut *self.reader;
+        reader.moved(scan::expect(reader.text, reader.at, b':'))?;
         seed.deserialize(&mut *self.reader)
     }
 }

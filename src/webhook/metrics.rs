@@ -43,7 +43,7 @@ impl Metrics {
     /// Registers all families below `webhook`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("webhook");
+        let registry = families(registry);
         let metrics = Self::default();
         // A series that only appears with the first injection hides that there was none.
         drop(
@@ -85,21 +85,31 @@ impl Metrics {
 
     /// A review was not answered.
     pub(super) fn failed(&self, status: StatusCode) {
-        let status = match status.as_u16() {
-            400 => "400",
-            408 => "408",
-            413 => "413",
-            415 => "415",
-            503 => "503",
-            _ => "500",
-        };
-        self.failures.get_or_create(&[("status", status)]).inc();
+        let label = [("status", status_label(status))];
+        self.failures.get_or_create(&label).inc();
     }
 
     /// A decision took so long, with an answer or without.
     pub(super) fn took(&self, time: Duration) {
         self.seconds.observe(time.as_secs_f64());
     }
+}
+
+/// The status of a review that was not answered, as a label.
+pub(super) fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "400",
+        408 => "408",
+        413 => "413",
+        415 => "415",
+        503 => "503",
+        _ => "500",
+    }
+}
+
+/// Where the webhook's families belong.
+pub(super) fn families(registry: &mut Registry) -> &mut Registry {
+    registry.sub_registry_with_prefix("webhook")
 }
 
 fn review(reason: Reason, dry_run: bool) -> Labels<2> {

@@ -19,5 +19,6 @@ pub mod metrics;
 pub mod registration;
 pub mod review;
 pub mod run;
+mod scan;
 
 pub use run::{Certificates, Options, Own, run};

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::caches::Caches;
 use super::handler::Reviewer;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, families};
 use super::registration::{Callee, Registration};
 use crate::api::configuration::Configuration;
 use crate::injection::facts::Cluster;
@@ -122,7 +123,7 @@ pub async fn run(
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
     let caches = Arc::new(Caches::new(client.clone(), &clock, &readiness));
-    let (slot, certified) = certificates.start(client, &clock, certificate);
+    let (slot, certified) = certificates.start(client, &clock, certificate, &mut registry);
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
     let reviewer = Reviewer::new(settings, cluster, metrics);
     let tls = tls::server_config(slot).context("TLS cannot be set up")?;
@@ -196,6 +197,7 @@ impl Certificates {
         client: Client,
         clock: &Arc<dyn Clock>,
         condition: Condition,
+        registry: &mut Registry,
     ) -> (Arc<CertificateSlot>, BoxFuture<'static, ()>) {
         match self {
             Self::Own(own) => {
@@ -217,6 +219,7 @@ impl Certificates {
                     Arc::clone(clock),
                 );
                 let slot = keeper.slot();
+                keeper.expiries().register(families(registry));
                 let work = async move {
                     tokio::join!(keeper.run(condition), registration.run());
                 };
@@ -226,6 +229,7 @@ impl Certificates {
                 let files = Arc::new(SystemFiles);
                 let mounted = Mounted::new(certificate, key, files, Arc::clone(clock));
                 let slot = mounted.slot();
+                mounted.expiries().register(families(registry));
                 (slot, Box::pin(async move { mounted.run(condition).await }))
             }
         }

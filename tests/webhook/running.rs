@@ -55,10 +55,13 @@ impl Webhook {
         let address = listener.local_addr().unwrap();
         let admin = admin_listener.local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        write(&file, rig::CONFIGURATION);
         let options = Options {
             client: api.client(),
-            configuration: Box::new(|| {
-                Configuration::parse(rig::CONFIGURATION).map_err(|error| error.to_string())
+            configuration: Box::new(move || {
+                let text = String::from_utf8(read(&file)).unwrap();
+                Configuration::parse(&text).map_err(|error| error.to_string())
             }),
             clock: Arc::new(SystemClock),
             listener,
@@ -91,6 +94,11 @@ impl Webhook {
             task,
             folder,
         }
+    }
+
+    /// Puts another configuration in place of the one that there is.
+    fn configure(&self, text: &str) {
+        write(&self.folder.path().join("config.yaml"), text);
     }
 
     pub(crate) fn add_account(&self) {
@@ -229,6 +237,14 @@ async fn ready_means_listed_and_certified_and_the_file_says_where() {
 )]
 fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
+}
+
+/// A configuration as an administrator writes it.
+fn write(path: &Path, text: &str) {
+    // Never half of it.
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
 }
 
 #[tokio::test]
@@ -453,6 +469,8 @@ async fn reviews_are_counted_by_decision_and_no_name_becomes_a_label() {
         r#"rrsa_webhook_reviews_total{decision="Injected",dry_run="false"} 1"#,
         r#"rrsa_webhook_failures_total{status="400"} 1"#,
         "rrsa_webhook_review_duration_seconds_count 2",
+        r#"rrsa_webhook_certificate_expiry_timestamp_seconds{certificate="server"} "#,
+        r#"rrsa_webhook_certificate_expiry_timestamp_seconds{certificate="authority"} "#,
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
@@ -464,6 +482,54 @@ async fn reviews_are_counted_by_decision_and_no_name_becomes_a_label() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_configuration_is_followed_and_a_bad_one_keeps_the_last_good() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    webhook.add_account();
+    let client = webhook.api_server();
+    let role = async || {
+        let answer = webhook.review(&client).await;
+        let role = &answer["response"]["auditAnnotations"]["role"];
+        role.as_str().unwrap().to_owned()
+    };
+    let says = async |text: &str| {
+        let waiting = async {
+            while !webhook.readyz().await.1.contains(text) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(OUTAGE_CEILING, waiting)
+            .await
+            .expect("the report in time");
+    };
+    let becomes = async |wanted: &str| {
+        let waiting = async {
+            while role().await != wanted {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(OUTAGE_CEILING, waiting)
+            .await
+            .expect("the configuration in time");
+    };
+    assert_eq!(role().await, "acs:ram::1234567890123456:role/app");
+    let other = |account: &str| rig::CONFIGURATION.replace("1234567890123456", account);
+    webhook.configure(&other("6543210987654321"));
+    becomes("acs:ram::6543210987654321:role/app").await;
+
+    webhook.configure("accountId: none\n");
+    says("configuration: refused").await;
+    assert_eq!(webhook.readyz().await.0, 200);
+    let page = webhook.metrics().await;
+    assert!(page.contains("rrsa_configuration_in_use 0"), "{page}");
+    assert_eq!(role().await, "acs:ram::6543210987654321:role/app");
+
+    webhook.configure(&other("1111222233334444"));
+    becomes("acs:ram::1111222233334444:role/app").await;
+    assert!(!webhook.readyz().await.1.contains("refused"));
 }
 
 /// A question that is not answered is given up before the API server gives up on us, so that the

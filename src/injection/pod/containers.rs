@@ -10,6 +10,8 @@ use crate::injection::mode;
 use crate::injection::seen::{Seen, Shape, drain, object_shape};
 use crate::injection::variables::{Value, Variable};
 
+/// Parts of the longest of our mount paths.
+const OUR_DEPTH: usize = 8;
 /// Most containers of one kind that are looked at; etcd takes no pod with more.
 const MAX_CONTAINERS: usize = 10_000;
 
@@ -302,20 +304,26 @@ impl Place {
     }
 
     fn of_posix(path: &str, ours: &str) -> Self {
-        let mut parts: Vec<&str> = Vec::new();
+        // Only as many parts as ours has can be equal; deeper ones are counted.
+        let mut parts = [""; OUR_DEPTH];
+        let mut depth = 0;
         for part in path.split('/') {
             match part {
                 "" | "." => {}
-                ".." => {
-                    parts.pop();
+                ".." => depth = usize::saturating_sub(depth, 1),
+                _ => {
+                    if let Some(place) = parts.get_mut(depth) {
+                        *place = part;
+                    }
+                    depth += 1;
                 }
-                _ => parts.push(part),
             }
         }
+        let mut parts = parts.into_iter().take(depth);
         let mut ours = ours.split('/').filter(|part| !part.is_empty());
-        let mut parts = parts.into_iter();
         loop {
             match (parts.next(), ours.next()) {
+                (None, None) if depth > OUR_DEPTH => return Self::Below,
                 (None, None) => return Self::Same,
                 (None, Some(_)) => return Self::Above,
                 (Some(_), None) => return Self::Below,
