@@ -1,10 +1,12 @@
-//! `rrsa credentials` as a person runs it: the real binary with a clean environment, against the
-//! STS simulator.
+//! The commands that a person runs: the real binary with a clean environment, `rrsa credentials`
+//! against the STS simulator.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests write real files, and send requests that no client of the library would"
 )]
 
+#[path = "command_line/config_check.rs"]
+mod config_check;
 #[path = "command_line/exec.rs"]
 mod exec;
 #[path = "command_line/get.rs"]

@@ -28,6 +28,45 @@ pub fn matches(glob: &str, text: &str) -> bool {
     glob[g..].iter().all(|&b| b == b'*')
 }
 
+/// Whether a glob can match the name of a namespace at all.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_namespace(glob: &str) -> Result<(), String> {
+    let is_legal =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
+    if !glob.is_empty() && glob.bytes().all(is_legal) {
+        return Ok(());
+    }
+    Err(format!(
+        "{glob:?} matches no namespace; write a name, with * for any run of characters"
+    ))
+}
+
+/// Whether a glob can match the ARN of a role at all.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_role(glob: &str) -> Result<(), String> {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/*".contains(&byte);
+    let of_role = glob
+        .strip_prefix("acs:ram::")
+        .and_then(|rest| rest.split_once(":role/"));
+    if let Some((account, name)) = of_role
+        && !account.is_empty()
+        && account
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'*')
+        && !name.is_empty()
+        && name.bytes().all(is_legal)
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "{glob:?} matches no ARN of a role; write acs:ram::<account id>:role/<name>, with * for any run of characters but / and :"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

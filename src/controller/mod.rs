@@ -32,6 +32,7 @@ pub mod exchanges;
 mod failing;
 pub mod fallback;
 pub mod gate;
+mod keys;
 pub mod metrics;
 mod oidc_watch;
 pub mod opt_in;

@@ -219,8 +219,9 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
         Ok(cause) => cause,
         Err(decision) => return decision,
     };
-    if let Some(failing) = &seen.memory.failing
-        && failing.attempt == seen.attempt
+    let failing = seen.memory.failing.as_ref();
+    let failing = failing.filter(|failing| failing.attempt == seen.attempt);
+    if let Some(failing) = failing
         && seen.now < failing.not_before
         // A longer wait than any was set by a clock that has been put right since.
         && failing.not_before <= refresh::after(seen.now, failing.problem.reason.retry().cap)
@@ -236,7 +237,11 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
         // That the node's role stood in is told by an annotation, which a tenant can write as well.
         Cause::InputsChanged | Cause::ForeignEdit | Cause::Requested | Cause::OidcWorks => true,
     };
-    if forced && let Some(last) = seen.memory.last_forced {
+    // What is tried once more has its own pace, and its failure must not be forgotten meanwhile.
+    if forced
+        && failing.is_none()
+        && let Some(last) = seen.memory.last_forced
+    {
         let until = refresh::after(last, FORCED_EVERY);
         if (last..until).contains(&seen.now) {
             return Decision::Defer { until, cause };
@@ -617,6 +622,28 @@ mod tests {
         };
         let seen = decide_with(10, Some(&secret()), None, &forced, "other");
         assert_eq!(seen, exchange(Cause::InputsChanged));
+    }
+
+    #[test]
+    fn a_forced_exchange_that_failed_is_tried_again_at_the_pace_of_failures() {
+        let memory = Memory {
+            last_forced: Some(at(10)),
+            ..failing(11)
+        };
+        let seen = |minutes| decide_with(minutes, None, None, &memory, HASH);
+        assert_eq!(seen(10), Decision::BackOff { until: at(11) });
+        assert_eq!(seen(11), Decision::Exchange(Cause::Missing));
+        let memory = Memory {
+            last_forced: Some(at(11)),
+            ..failing(11)
+        };
+        let seen = |hash| decide_with(11, Some(&secret()), None, &memory, hash);
+        assert_eq!(
+            seen(HASH),
+            decide_with(11, Some(&secret()), None, &Memory::default(), HASH)
+        );
+        // Another edit is another attempt.
+        assert!(matches!(seen("other"), Decision::Defer { .. }));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The look of `rrsa doctor pods`, done by the leader every ten minutes where `podLook` of the
-//! configuration says so: one Event for each pod with a problem, and how many pods have which.
+//! The look of `rrsa doctor pods`, done by the leader every ten minutes while `podLook` of the
+//! configuration says so, in the namespaces that the controller serves: one Event for each pod with a problem, and how many pods have which.
 //!
 //! Nothing is kept between looks. An Event's name is made from what it says, so that the API
 //! server itself refuses it while the one of an earlier look is there.
@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::api::within;
 use super::events::REPORTER;
 use super::metrics::Metrics;
+use super::settings::Live;
 use crate::api::configuration::Configuration;
 use crate::doctor::{Finding, Look, Problem, Scope, Tally};
 use crate::injection::settings::Settings;
@@ -30,48 +31,53 @@ use crate::world::Clock;
 const LONGEST: Duration = Duration::from_mins(9);
 /// Most Events of one look. The count goes on; the command finds the rest.
 const MAX_EVENTS: usize = 500;
+/// After so many Events that could not be created no more are tried in the same look.
+const MAX_PROBLEMS: usize = 20;
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1024;
 
 /// Looks at pods.
 pub(super) struct PodLook {
     client: Client,
-    settings: Settings,
-    scope: Scope,
-    /// Pause between two looks, and before the first one.
-    every: Duration,
+    configuration: Live,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
 
 impl PodLook {
-    /// A look, if the configuration asks for it.
-    pub(super) fn wanted(
+    /// A look that has not begun.
+    pub(super) fn new(
         client: &Client,
-        configuration: &Configuration,
+        configuration: &Live,
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
-    ) -> Option<Self> {
-        let look = &configuration.pod_look;
-        look.enabled.then(|| Self {
+    ) -> Self {
+        Self {
             client: client.clone(),
-            settings: Settings::from(configuration),
-            scope: Scope {
-                never_served: look.never_served.clone(),
-                ..Scope::default()
-            },
-            every: look.interval(),
+            configuration: configuration.clone(),
             clock: Arc::clone(clock),
             metrics: metrics.clone(),
-        })
+        }
     }
 
-    /// Looks for ever.
-    pub(super) async fn run(self) {
+    /// Looks whenever the configuration of the moment says so, for ever.
+    pub(super) async fn run(mut self) {
         let mut failing = false;
         loop {
-            sleep(self.every).await;
-            let looked = timeout(LONGEST, self.once()).await;
+            let configuration = self.configuration.configuration();
+            let look = &configuration.pod_look;
+            if !look.enabled {
+                self.metrics.pods_with_problems(&BTreeMap::new());
+                self.configuration.changed().await;
+                continue;
+            }
+            let every = look.interval();
+            tokio::select! {
+                () = sleep(every) => {}
+                // With what it says now; whoever changes it without pause is not looked for.
+                () = self.configuration.changed() => continue,
+            }
+            let looked = timeout(LONGEST, self.once(&configuration)).await;
             let looked = looked.unwrap_or_else(|_| Err(format!("not done within {LONGEST:?}")));
             match looked {
                 Ok(tally) => {
@@ -80,26 +86,39 @@ impl PodLook {
                     failing = false;
                 }
                 // What fails for long fails every time for the same reason.
-                Err(problem) if failing => debug!("pods cannot be looked at: {problem}"),
+                Err(problem) if failing => debug!("the look at pods is not complete: {problem}"),
                 Err(problem) => {
-                    let every = self.every;
-                    warn!("pods cannot be looked at: {problem}; the next try is in {every:?}");
+                    warn!("the look at pods is not complete: {problem}; the next is in {every:?}");
                     failing = true;
                 }
             }
         }
     }
 
-    async fn once(&self) -> Result<Tally, String> {
+    /// One look. What cannot be read or told keeps nobody else from being looked at and told.
+    async fn once(&self, configuration: &Configuration) -> Result<Tally, String> {
+        let settings = Settings::from(configuration);
         let mut gathered = Gathered::default();
         let mut found = |finding| gathered.take(finding);
-        let look = Look::new(self.client.clone(), &self.settings, &self.scope, &mut found);
-        let tally = look.run().await.map_err(|error| error.to_string())?;
+        let mut tally = Tally::default();
+        let mut problems = Problems::default();
+        for scope in scopes(configuration) {
+            let look = Look::new(self.client.clone(), &settings, &scope, &mut found);
+            match look.run().await {
+                Ok(seen) => tally += seen,
+                Err(error) => problems.note(error.to_string()),
+            }
+        }
         self.metrics.pods_with_problems(&gathered.counts);
         for told in &gathered.told {
-            self.publish(told).await?;
+            if let Err(problem) = self.publish(told).await {
+                problems.note(problem);
+            }
+            if problems.too_many() {
+                break;
+            }
         }
-        Ok(tally)
+        problems.first.map_or(Ok(tally), Err)
     }
 
     async fn publish(&self, told: &Told) -> Result<(), String> {
@@ -120,6 +139,44 @@ impl PodLook {
             Ok(Err(error)) => Err(format!("events cannot be created: {error}")),
             Err(problem) => Err(problem.message),
         }
+    }
+}
+
+/// What is looked at: the namespaces that the controller serves, each for itself, because rights may
+/// end at their borders; or the cluster.
+fn scopes(configuration: &Configuration) -> Vec<Scope> {
+    let never_served = &configuration.pod_look.never_served;
+    let of = |namespaces: Vec<String>| Scope {
+        namespaces,
+        never_served: never_served.clone(),
+        ..Scope::default()
+    };
+    if configuration.namespaces.is_empty() {
+        return vec![of(Vec::new())];
+    }
+    let served = configuration.namespaces.iter();
+    served
+        .filter(|name| !never_served.contains(name))
+        .map(|name| of(vec![name.clone()]))
+        .collect()
+}
+
+/// What went wrong in a look.
+#[derive(Debug, Default)]
+struct Problems {
+    first: Option<String>,
+    number: usize,
+}
+
+impl Problems {
+    fn note(&mut self, problem: String) {
+        self.number += 1;
+        self.first.get_or_insert(problem);
+    }
+
+    /// Whether the API server is better left alone until the next look.
+    const fn too_many(&self) -> bool {
+        self.number > MAX_PROBLEMS
     }
 }
 
@@ -253,6 +310,27 @@ mod tests {
         );
         let counts = [("MisplacedKey", 2), ("NearMiss", 1), ("NotInjected", 1)];
         assert_eq!(gathered.counts, BTreeMap::from(counts));
+    }
+
+    #[test]
+    fn a_controller_of_some_namespaces_looks_at_those_one_by_one() {
+        let configuration = |more: &str| {
+            let text = format!(
+                "accountId: '1'\nclusterId: c\nregion: cn-hangzhou\n{more}podLook: {{neverServed: [b]}}\n"
+            );
+            Configuration::parse(&text).unwrap()
+        };
+        let looked = |more: &str| -> Vec<Vec<String>> {
+            let scopes = scopes(&configuration(more));
+            assert!(
+                scopes
+                    .iter()
+                    .all(|scope| scope.never_served == ["b"] && !scope.all_pods)
+            );
+            scopes.into_iter().map(|scope| scope.namespaces).collect()
+        };
+        assert_eq!(looked(""), [Vec::<String>::new()]);
+        assert_eq!(looked("namespaces: [a, b, c]\n"), [["a"], ["c"]]);
     }
 
     #[test]

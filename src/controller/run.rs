@@ -101,7 +101,7 @@ pub(super) async fn work(
         sts::Client::new(Arc::new(settings.clone()), clock.clone()),
         settings.configuration().sts.calls_per_second,
     );
-    let pod_look = PodLook::wanted(&client, &settings.configuration(), &clock, &metrics);
+    let pod_look = PodLook::new(&client, &settings, &clock, &metrics);
     let context = Arc::new(Context {
         clock: ServiceClock::new(clock.clone()),
         exchanger: Exchanger {
@@ -130,9 +130,7 @@ pub(super) async fn work(
     let (mut wake, woken) = mpsc::channel(WAKE_QUEUE);
     let lists = follow(&mut tasks, &client, &scope, &context, &wake);
     listed(lists, &mut tasks).await?;
-    if let Some(look) = pod_look {
-        tasks.spawn(look.run());
-    }
+    tasks.spawn(pod_look.run());
     info!("Secrets and ServiceAccounts are listed; reconciling");
     ready.ready();
     tasks.spawn(forget(context.clone()));

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::chain::{self, Step};
 use super::delegation;
 use super::fallback::{self, Fallback};
+use super::keys;
 use super::reason::{Problem, Reason};
 use crate::api::configuration::{Configuration, Delegation};
 use crate::api::v1alpha1::{
@@ -98,6 +99,7 @@ pub fn resolve(
     }
     let (endpoint, region) = endpoint(spec, configuration)?;
     let secret = spec.secret.clone().unwrap_or_default();
+    keys::check(&secret)?;
     Ok(Wanted {
         chain: chain::steps(&spec.assume, further, delegation)?,
         fallback,

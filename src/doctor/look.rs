@@ -1,6 +1,7 @@
 //! Asks the API server, page by page.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod as ApiPod, ServiceAccount};
@@ -50,6 +51,14 @@ pub struct Tally {
     pub pods: usize,
     /// What was found.
     pub findings: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.namespaces += more.namespaces;
+        self.pods += more.pods;
+        self.findings += more.findings;
+    }
 }
 
 /// Why a look ended early.

@@ -1,7 +1,7 @@
 //! What others do wrong: the API server or STS is away, STS is short of breath, a neighbour asks for
 //! too much. Each on a cluster and an installation of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,8 @@ use rrsa::api::v1alpha1::AlibabaRoleBinding;
 use serde_json::{Value, json};
 
 use crate::bindings::{SOON, Scene, data_of, verify};
+use crate::installation::Installation;
+use crate::simulators::calls::Call;
 use crate::simulators::faults::{Effect, Fault};
 use crate::support::kubernetes::Cluster;
 use crate::support::link::{Link, Wire};
@@ -169,6 +171,106 @@ async fn back_before_the_end(cluster: &Cluster, scene: &Scene<'_>) -> Result<()>
         issued(scene, &name, Some(&first[&name])).await?;
     }
     installation.assert_no_secret_in_logs(cluster)
+}
+
+/// How long sessions of the waiting bindings last: due after 35 to 46 s.
+const SEVENTY: Duration = Duration::from_secs(70);
+/// Bindings that wait for STS, each of whose sessions ends a second after the one before, because
+/// the controller makes one call a second.
+const WAITING: usize = 16;
+/// From the first issue until STS is back: all are due, and no session has ended.
+const BACK: Duration = Duration::from_secs(64);
+/// How long one that was tried in vain may stay away: its pause after a failure is a quarter of what
+/// is left of its session, and a busy machine gets more.
+const PAUSED: chrono::TimeDelta = chrono::TimeDelta::seconds(11);
+
+#[tokio::test]
+async fn after_an_outage_whoever_ends_soonest_is_served_first() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.require_own("a second installation")?;
+    let mut choices = crate::choices(Some(SEVENTY));
+    // So that there is a queue.
+    choices.calls_per_second = Some(1);
+    let installation = Installation::start(&cluster, choices).await?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(soonest_first(&cluster, &scene).await)
+}
+
+/// A call after the first issues: when, for which binding, whether it succeeded.
+type Attempt = (chrono::DateTime<chrono::Utc>, usize, bool);
+
+async fn soonest_first(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let sts = &scene.installation.sts;
+    let mut ends = Vec::new();
+    let mut back = None;
+    for number in 0..WAITING {
+        let name = format!("w{number:02}");
+        bind(scene, &name, scene.spec()).await?;
+        back.get_or_insert_with(|| Box::pin(tokio::time::sleep(BACK)));
+    }
+    for number in 0..WAITING {
+        let name = format!("w{number:02}");
+        issued(scene, &name, None).await?;
+        let data = data_of(&scene.secrets().get(&secret_of(&name)).await?)?;
+        ends.push(verify(scene.installation, &data)?.expiration);
+    }
+    let first_issues = sts.calls().last().context("no call")?.number;
+    let away = Effect::Status { status: 503 };
+    sts.faults().until_cleared(Fault::always(away));
+    back.context("no binding")?.await;
+    sts.faults().clear();
+    let of = |call: &Call| {
+        let session = call.parameters.get("RoleSessionName")?;
+        let (_, number) = session.rsplit_once(".w")?;
+        Some((call.time, number.parse().ok()?, call.succeeded()))
+    };
+    let attempts = || -> Vec<Attempt> {
+        let calls = sts.calls().after(first_issues);
+        calls.iter().filter_map(of).collect()
+    };
+    let served = wait::until("all to be served", AFTERWARDS, async || {
+        let attempts = attempts();
+        let served: BTreeSet<_> = attempts
+            .iter()
+            .filter(|(.., good)| *good)
+            .map(|(_, number, _)| *number)
+            .collect();
+        ensure!(
+            served.len() == WAITING,
+            "{} of {WAITING} are served",
+            served.len()
+        );
+        Ok(Some(attempts))
+    })
+    .await?;
+    let vain = served.iter().filter(|(.., good)| !good).count();
+    ensure!(
+        vain >= WAITING / 2,
+        "only {vain} were tried in vain: there was no outage"
+    );
+    // Of each the first success; later ones are the next refresh.
+    let mut order = Vec::new();
+    for &(when, number, good) in &served {
+        if good && !order.iter().any(|(_, other)| *other == number) {
+            order.push((when, number));
+        }
+    }
+    for (place, &(when, number)) in order.iter().enumerate() {
+        for &(_, later) in &order[place + 1..] {
+            if ends[later] >= ends[number] {
+                continue;
+            }
+            // It ended sooner and was passed over: only because it had been tried just before.
+            let tried = served.iter().any(|&(tried, of, good)| {
+                of == later && !good && tried <= when && when - tried < PAUSED
+            });
+            ensure!(
+                tried,
+                "w{number:02} was served at {when}, before w{later:02}, which ends sooner and waited: {order:?} {ends:?}"
+            );
+        }
+    }
+    scene.installation.assert_no_secret_in_logs(cluster)
 }
 
 /// STS calls a second of the account.

@@ -44,6 +44,9 @@ const LONG: [&str; 3] = [
 /// How long sessions last while leaders are killed: due after 20 to 26 s, so that a change of
 /// leader on a busy machine has 14 s.
 const LIFETIME: Duration = Duration::from_secs(40);
+/// Longest wait for another leader of a Lease as it is shipped: it is over after 12 s, looked at
+/// every 2 s, and a busy machine gets more.
+const TAKEN_OVER: Duration = Duration::from_mins(1);
 const BINDINGS: usize = 30;
 const KILLS: usize = 20;
 
@@ -425,6 +428,59 @@ async fn the_lease_is_handed_over_at_a_stop_and_whoever_cannot_renew_it_ends() -
         }
         .await,
     )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_replica_takes_over_with_the_lease_as_it_is_shipped() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    installation.kill_controller()?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    reported(taken_over(&cluster, &scene).await)
+}
+
+/// Measures from the death of the leader until another one has issued credentials: that is what a
+/// person waits for.
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures, for whoever asks for them"
+)]
+async fn taken_over(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    let mut replicas = Replicas::new(cluster, scene.installation, &[]);
+    replicas.start(None)?;
+    let first = replicas.leader().await?;
+    replicas.start(None)?;
+    for (death, how) in [(0, "kill -9"), (1, "kill -9"), (2, "a stop")] {
+        let leader = if death == 0 {
+            first
+        } else {
+            replicas.leader().await?
+        };
+        let standby = 1 - leader;
+        wait::until("the other replica to stand by", SOON, async || {
+            Ok((replicas.running[standby].asks("/readyz").await?.0 == 200).then_some(()))
+        })
+        .await?;
+        if how == "a stop" {
+            let stopped = replicas.running.remove(leader);
+            ensure!(stopped.process.terminate_and_wait(SOON).await?.success());
+        } else {
+            replicas.kill(leader)?;
+        }
+        let died = std::time::Instant::now();
+        let name = format!("after-{death}");
+        scene.bind_as(&name, scene.spec()).await?;
+        wait::until(&name, TAKEN_OVER, async || {
+            let binding = scene.bindings().get(&name).await?;
+            Ok(is_ready(&binding).then_some(()))
+        })
+        .await?;
+        println!(
+            "{how}: another replica had issued credentials after {:.1} s (12 s lease, 2 s retries)",
+            died.elapsed().as_secs_f64()
+        );
+        replicas.start(None)?;
+    }
+    scene.installation.assert_no_secret_in_logs(cluster)
 }
 
 /// The others could not wait for the end of this Lease: if another works soon, it was given back.

@@ -108,6 +108,56 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
             "must not be those of a format",
         ),
         (
+            "a template key that Kubernetes keeps for itself",
+            secret(json!({"template": {"..k": "x"}})),
+            "template keys are",
+        ),
+        (
+            "a template key that names the folder",
+            secret(json!({"template": {".": "x"}})),
+            "template keys are",
+        ),
+        (
+            "a label with a blank",
+            secret(json!({"labels": {"a b": "x"}})),
+            "keys of labels are",
+        ),
+        (
+            "a label with two slashes",
+            secret(json!({"labels": {"a/b/c": "x"}})),
+            "keys of labels are",
+        ),
+        (
+            "a label under no DNS name",
+            secret(json!({"labels": {"a..b/c": "x"}})),
+            "keys of labels are",
+        ),
+        (
+            "a long label",
+            secret(json!({"labels": {"k".repeat(64): "x"}})),
+            "keys of labels are",
+        ),
+        (
+            "an annotation without a name",
+            secret(json!({"annotations": {"a/": "x"}})),
+            "keys of annotations are",
+        ),
+        (
+            "an annotation under a long prefix",
+            secret(json!({"annotations": {format!("{}/a", "k".repeat(254)): "x"}})),
+            "keys of annotations are",
+        ),
+        (
+            "a Secret's name with two dots",
+            secret(json!({"name": "a..b"})),
+            "spec.secret.name",
+        ),
+        (
+            "a ServiceAccount's name with a dot before a dash",
+            with(json!({"serviceAccountName": "a.-b"})),
+            "spec.serviceAccountName",
+        ),
+        (
             "many template keys",
             secret(json!({"template": many})),
             "spec.secret.template",
@@ -154,6 +204,15 @@ async fn bad_specs_are_refused_with_the_cause() -> Result<()> {
             )
         };
         attempt(good()).await??;
+        // As long as Kubernetes takes them.
+        let longest = format!("{}/{}", "k".repeat(253), "n".repeat(63));
+        let mut extreme = good();
+        extreme["secret"] = json!({
+            "labels": {&longest: "x", "a.example.com/B_c.d": "x"},
+            "annotations": {&longest: "x"},
+            "template": {"k".repeat(253): "x", ".aws.ini": "x"},
+        });
+        attempt(extreme).await??;
         for (case, spec, expected) in refused() {
             match attempt(spec).await? {
                 Ok(_) => anyhow::bail!("{case} was accepted"),

@@ -68,6 +68,8 @@ pub(crate) struct Choices {
     pub(crate) rrsa: PathBuf,
     /// How long sessions really last; the simulator's one unfaithful knob.
     pub(crate) session_lifetime: Option<Duration>,
+    /// How many STS calls the controller makes a second, where not the default.
+    pub(crate) calls_per_second: Option<u32>,
     /// Further lines of the configuration.
     pub(crate) configuration: &'static str,
 }
@@ -288,6 +290,19 @@ impl Installation {
             .map_or(Ok(()), Process::ensure_running)
     }
 
+    /// The controller's log.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub(crate) fn controller_log(&self) -> Result<PathBuf> {
+        let controller = self.controller.lock().unwrap();
+        let controller = controller.as_ref();
+        Ok(controller
+            .context("the controller is not running")?
+            .log()
+            .to_owned())
+    }
+
     /// The ServiceAccounts that the processes run as, with their kubeconfigs.
     pub(crate) fn identities(&self) -> [(&'static str, &Path); 2] {
         [
@@ -361,6 +376,9 @@ impl Installation {
     pub(crate) fn configuration_text(&self) -> String {
         let folder = self.folder.display();
         let (sts, more) = (self.sts.host(), self.choices.configuration);
+        let port = self.sts.address().port();
+        let pace = self.choices.calls_per_second;
+        let pace = pace.map_or(String::new(), |pace| format!("\n  callsPerSecond: {pace}"));
         format!(
             r#"accountId: "{ACCOUNT}"
 oidcProviderArn: {PROVIDER}
@@ -368,7 +386,7 @@ region: cn-hangzhou
 sts:
   endpoint: "{sts}"
   caFile: {folder}/sts-ca.pem
-  allowedHosts: ["{DEAD_HOST}", "{sts}"]
+  allowedHosts: ["{DEAD_HOST}", "{sts}", "localhost:{port}"]{pace}
 tokenFiles:
   operator: {folder}/operator
   elsewhere: {folder}/elsewhere

@@ -2,12 +2,12 @@
 //! named. The usual ones are named by variables of the process, so these are tried in a process of
 //! their own.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{io, thread};
+use std::thread;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -20,6 +20,7 @@ use rrsa::world::{
 
 use crate::house::{House, PATIENCE, failure, imds_at, story};
 use crate::log;
+use crate::simulators::proxy::{Proxy, ProxyConfig};
 
 const SERVICE: &str = "RRSA_TEST_METADATA_SERVICE";
 const CHILD: &str = "proxy::questions_in_a_process_with_a_proxy";
@@ -87,55 +88,11 @@ async fn questions_in_a_process_with_a_proxy() {
 /// The password in the URLs of the proxies below.
 const PASSWORD: &str = "word-of-the-proxy";
 
-/// A proxy that leads where it is asked to, and writes down the heads of the requests.
-struct Tunnel {
-    url: String,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Tunnel {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let heads = Arc::<Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&heads);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                // A client that goes away is no matter of the proxy.
-                thread::spawn(move || stream.and_then(|stream| lead(stream, &seen)));
-            }
-        });
-        Self {
-            url: format!("http://user:{PASSWORD}@{address}"),
-            heads,
-        }
-    }
-
-    fn heads(&self) -> Vec<String> {
-        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        heads.clone()
-    }
-}
-
-fn lead(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut reader = BufReader::new(client.try_clone()?);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head)? == 0 {
-            break;
-        }
-    }
-    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    seen.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(head);
-    let mut service = TcpStream::connect(target)?;
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let (mut back, mut to_client) = (service.try_clone()?, client);
-    thread::spawn(move || io::copy(&mut back, &mut to_client));
-    io::copy(&mut reader, &mut service)?;
-    Ok(())
+/// A proxy that leads where it is asked to.
+fn tunnel() -> (Proxy, String) {
+    let proxy = Proxy::start(ProxyConfig::default()).expect("a proxy");
+    let url = format!("http://user:{PASSWORD}@{}", proxy.address());
+    (proxy, url)
 }
 
 /// Options that name this proxy.
@@ -149,8 +106,8 @@ fn through(house: &House, url: &str) -> HttpOptions {
 #[tokio::test]
 async fn sts_is_asked_through_the_proxy_that_is_named() {
     let house = House::start();
-    let tunnel = Tunnel::start();
-    let options = through(&house, &tunnel.url);
+    let (tunnel, url) = tunnel();
+    let options = through(&house, &url);
     for provider in house.ways_to_a_role(&options) {
         house.session_of(&provider.credentials().await.unwrap());
     }
@@ -174,8 +131,8 @@ async fn sts_is_asked_through_the_proxy_that_is_named() {
 #[tokio::test]
 async fn neither_metadata_nor_plain_http_goes_through_the_proxy_that_is_named() {
     let house = House::start();
-    let tunnel = Tunnel::start();
-    let world = World::system_with(&through(&house, &tunnel.url)).unwrap();
+    let (tunnel, url) = tunnel();
+    let world = World::system_with(&through(&house, &url)).unwrap();
     let client = imds::Client::at(
         house.metadata.address(),
         world.metadata,

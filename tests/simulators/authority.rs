@@ -13,12 +13,13 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Names of the server certificate: loopback, and the real hosts for clients whose resolver is
 /// steered here.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "localhost",
     "127.0.0.1",
     "::1",
     "*.aliyuncs.com",
     "*.cn-hangzhou.aliyuncs.com",
+    "*.cn-beijing.aliyuncs.com",
 ];
 
 /// A certificate authority and what it signed for the simulator.

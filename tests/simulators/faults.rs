@@ -186,6 +186,14 @@ impl Faults {
         locked(&self.queue).push(Queued { fault, left: None });
     }
 
+    /// Whether a fault of the queue waits for a request about this role.
+    pub(crate) fn awaits(&self, role: &str) -> bool {
+        let queue = locked(&self.queue);
+        queue
+            .iter()
+            .any(|queued| queued.left != Some(0) && queued.fault.role.as_deref() == Some(role))
+    }
+
     /// Ends all faults of the queue.
     pub(crate) fn clear(&self) {
         locked(&self.queue).clear();

@@ -14,6 +14,7 @@
 //! | [`issuance`] | what was issued, remembered so that it can be verified |
 //! | [`calls`] | the log of calls that tests assert on; holds no secret |
 //! | [`faults`] | faults on demand |
+//! | [`proxy`] | an HTTP proxy that writes down where it led |
 //! | [`authority`] | the certificate authority of the STS simulator |
 //! | [`listener`], [`connection`] | serving on loopback; cutting a connection |
 //! | [`clock`], [`live`], [`random`] | time, shared state, randomness |
@@ -35,6 +36,7 @@ pub(crate) mod issuance;
 pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod metadata;
+pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod sts;
 pub(crate) mod token_issuer;

@@ -1,6 +1,6 @@
 //! What is legal and rarely meant. Pure.
 
-use super::{Configuration, Delegation};
+use super::Configuration;
 
 /// The account's limit at STS, calls a second.
 const ACCOUNT_LIMIT: u32 = 100;
@@ -11,7 +11,12 @@ impl Configuration {
     pub fn risks(&self) -> Vec<String> {
         let mut risks = Vec::new();
         for (index, entry) in self.delegation.iter().enumerate() {
-            risks.extend(wide(&format!("delegation[{index}]"), entry));
+            let field = format!("delegation[{index}]");
+            risks.extend(wide(&field, &entry.namespaces, &entry.roles, "operator"));
+        }
+        for (index, entry) in self.ecs_fallback.iter().enumerate() {
+            let field = format!("ecsFallback[{index}]");
+            risks.extend(wide(&field, &entry.namespaces, &entry.roles, "node's role"));
         }
         if !self.delegation.is_empty() && self.token_files.is_empty() {
             risks.push(
@@ -37,19 +42,19 @@ impl Configuration {
 }
 
 /// Entries that allow more than somebody is likely to have thought of.
-fn wide(field: &str, entry: &Delegation) -> Vec<String> {
+fn wide(field: &str, namespaces: &[String], roles: &[String], whom: &str) -> Vec<String> {
     let mut risks = Vec::new();
-    if entry.namespaces.iter().any(|glob| glob == "*") {
+    if namespaces.iter().any(|glob| glob == "*") {
         risks.push(format!(
-            "{field}.namespaces: \"*\" lets every namespace, also future ones, use the operator's identity; name the namespaces or a prefix"
+            "{field}.namespaces: \"*\" lets every namespace, also future ones, use an identity that is not its own; name the namespaces or a prefix"
         ));
     }
-    for glob in &entry.roles {
+    for glob in roles {
         let (_, name) = glob.rsplit_once('/').unwrap_or(("", glob));
         let account = glob.split(':').nth(3).unwrap_or_default();
         if name.trim_matches('*').is_empty() || account.contains('*') {
             risks.push(format!(
-                "{field}.roles: {glob:?} allows every role that trusts the operator, also future ones; name the roles or a prefix in one account"
+                "{field}.roles: {glob:?} allows every role that trusts the {whom}, also future ones; name the roles or a prefix in one account"
             ));
         }
     }
@@ -89,6 +94,14 @@ mod tests {
             (
                 "tokenFiles: {a: /t}\ndelegation: [{namespaces: [a], roles: ['acs:ram::*:role/a']}]",
                 "delegation[0].roles",
+            ),
+            (
+                "ecsFallback: [{namespaces: ['*'], roles: ['acs:ram::1:role/a']}]",
+                "ecsFallback[0].namespaces",
+            ),
+            (
+                "ecsFallback: [{namespaces: [a], roles: ['acs:ram::1:role/*']}]",
+                "trusts the node's role",
             ),
             (
                 "delegation: [{namespaces: [a], roles: ['acs:ram::1:role/a']}]",

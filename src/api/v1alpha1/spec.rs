@@ -13,7 +13,7 @@ use super::status::AlibabaRoleBindingStatus;
 const ROLE_ARN: &str = r"^acs:ram::[0-9]+:role/[A-Za-z0-9._/-]+$";
 const ROLE_NAME: &str = r"^[A-Za-z0-9._-]{1,64}$";
 const PROVIDER_ARN: &str = r"^acs:ram::[0-9]+:oidc-provider/[A-Za-z0-9._-]+$";
-const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const SESSION_NAME: &str = r"^[A-Za-z0-9.@_-]{2,64}$";
 const EXTERNAL_ID: &str = r"^[A-Za-z0-9=,.@:/_-]+$";
 const REGION: &str = r"^[a-z0-9-]{1,64}$";
@@ -292,8 +292,8 @@ pub enum FallbackType {
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.template) || self.template.all(key, key.matches('^[-._a-zA-Z0-9]+$') && size(key) <= 253)")
-        .message("template keys are 1 to 253 letters, digits, '-', '_' or '.'")
+    validation = Rule::new("!has(self.template) || self.template.all(key, key.matches('^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$') && size(key) <= 253)")
+        .message("template keys are 1 to 253 letters, digits, '-', '_' or '.', and do not begin with '..'")
         .field_path(".template"),
     validation = Rule::new("!has(self.template) || self.template.all(key, !(key in ['ALIBABA_CLOUD_ACCESS_KEY_ID', 'ALIBABA_CLOUD_ACCESS_KEY_SECRET', 'ALIBABA_CLOUD_SECURITY_TOKEN', 'ALIBABA_CLOUD_CREDENTIALS_EXPIRATION', 'credentials.ini', 'config.json', 'credentials.json']))")
         .message("template keys must not be those of a format")
@@ -301,8 +301,14 @@ pub enum FallbackType {
     validation = Rule::new("!has(self.labels) || self.labels.all(key, !key.matches('^([^/]*[.])?(rrsa[.]io|kubernetes[.]io|k8s[.]io)/'))")
         .message("labels under rrsa.io/, kubernetes.io/ and k8s.io/ are reserved")
         .field_path(".labels"),
+    validation = Rule::new("!has(self.labels) || self.labels.all(key, key.indexOf('/') <= 253 && key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))")
+        .message("keys of labels are a name of 1 to 63 letters, digits, '-', '_' or '.', after a DNS name and '/' if need be")
+        .field_path(".labels"),
     validation = Rule::new("!has(self.annotations) || self.annotations.all(key, !key.matches('^([^/]*[.])?(rrsa[.]io|kubernetes[.]io|k8s[.]io)/'))")
         .message("annotations under rrsa.io/, kubernetes.io/ and k8s.io/ are reserved")
+        .field_path(".annotations"),
+    validation = Rule::new("!has(self.annotations) || self.annotations.all(key, key.indexOf('/') <= 253 && key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))")
+        .message("keys of annotations are a name of 1 to 63 letters, digits, '-', '_' or '.', after a DNS name and '/' if need be")
         .field_path(".annotations")
 )]
 pub struct SecretSpec {
