@@ -35,6 +35,41 @@ fn the_custom_resource_definition_is_fresh() {
     assert_fresh("crds/alibabarolebindings.yaml", &["crd"]);
 }
 
+/// Fields without a description, which `kubectl explain` would call `<empty>`.
+fn unexplained(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let text = property["description"].as_str().unwrap_or_default();
+        if text.trim().is_empty() {
+            found.push(path.clone());
+        }
+        unexplained(property, &path, found);
+        unexplained(&property["items"], &path, found);
+    }
+}
+
+#[test]
+fn every_field_of_the_custom_resource_is_explained() {
+    let crd: serde_json::Value = serde_saphyr::from_str(&printed_by(&["crd"])).unwrap();
+    let version = &crd["spec"]["versions"][0];
+    let schema = &version["schema"]["openAPIV3Schema"];
+    assert!(
+        schema["properties"]["spec"]["properties"]["assume"]["items"]["properties"]["arn"]
+            .is_object()
+    );
+    let mut found = Vec::new();
+    for part in ["spec", "status"] {
+        unexplained(&schema["properties"][part], part, &mut found);
+    }
+    assert_eq!(found, [""; 0]);
+    for column in version["additionalPrinterColumns"].as_array().unwrap() {
+        assert!(
+            column["description"].is_string() || column["name"] == "Age",
+            "{column}"
+        );
+    }
+}
+
 #[test]
 fn the_command_reference_is_fresh() {
     assert_fresh("docs/cli.md", &["reference"]);

@@ -62,7 +62,8 @@ impl Exchanges {
         let namespace = binding.namespace().unwrap_or_default();
         let name = binding.name_any();
         let begun = self.queue().begin_look(&namespace, &name);
-        begun.then_some(Look {
+        // Not `then_some`: one that is made and dropped would end what is under way.
+        begun.then(|| Look {
             exchanges: self,
             namespace,
             name,
@@ -213,4 +214,42 @@ async fn work(running: Running, permit: Permit, mut wake: Wake) {
         }
     }
     running.end(&mut wake).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::AlibabaRoleBindingSpec;
+    use crate::controller::plan::Cause;
+    use crate::controller::queue::Urgency;
+
+    #[test]
+    fn whoever_comes_during_an_exchange_is_sent_away_and_changes_nothing() {
+        let exchanges = Exchanges::default();
+        let spec = serde_json::json!({"role": {"name": "a"}, "serviceAccountName": "a"});
+        let spec: AlibabaRoleBindingSpec = serde_json::from_value(spec).unwrap();
+        let named = |name: &str| {
+            let mut binding = AlibabaRoleBinding::new(name, spec.clone());
+            binding.metadata.namespace = Some("n".to_owned());
+            binding
+        };
+        let waiting = Waiting {
+            urgency: Urgency::of(Cause::Missing, None, chrono::DateTime::UNIX_EPOCH),
+            calls: 1,
+            exchange: [7; 16],
+        };
+        for name in ["first", "second"] {
+            let look = exchanges.look(&named(name)).unwrap();
+            look.end(Some(waiting.clone()));
+        }
+        let taken = exchanges.queue().take().unwrap();
+        for _ in 0..3 {
+            assert!(exchanges.look(&named("first")).is_none());
+            // The second asks for the same, so it waits for the first one's answer.
+            assert!(exchanges.queue().take().is_none());
+        }
+        assert_eq!(exchanges.queue().take_sharers(&taken).len(), 1);
+        assert!(exchanges.queue().finish(&taken), "somebody came meanwhile");
+        assert!(exchanges.look(&named("first")).is_some());
+    }
 }

@@ -1,20 +1,16 @@
-//! A controller of a few namespaces with Roles only, whose account and region come from the ECS
-//! metadata service, and whose configuration changes while it runs.
+//! A controller of a few namespaces with Roles only, as the chart installs it, whose account and region
+//! come from the ECS metadata service, and whose configuration changes while it runs.
 #![expect(clippy::disallowed_methods, reason = "tests write real files")]
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{DynamicObject, PostParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
-use kube::{Api, Client};
 use rrsa::api::v1alpha1::AlibabaRoleBinding;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bindings::{SOON, Scene};
-use crate::installation::{NAMESPACE, repository};
+use crate::namespaced;
 use crate::replicas::ask;
 use crate::simulators::calls::Call;
 use crate::simulators::metadata::{Metadata, MetadataConfig};
@@ -22,7 +18,6 @@ use crate::support::kubernetes::Cluster;
 use crate::support::wait;
 use crate::{own_installation, reported};
 
-const ACCOUNT: &str = "rrsa-namespaced";
 /// A refused file is noticed within seconds; a busy machine gets more.
 const NOTICED: Duration = Duration::from_mins(1);
 
@@ -45,16 +40,8 @@ async fn follows_its_file(
 ) -> Result<()> {
     let installation = served.installation;
     let namespaces = [served.namespace.name(), also.namespace.name()];
-    let client = served.namespace.client();
-    let account =
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
-    create(&client, NAMESPACE, "", "v1", account).await?;
-    for namespace in namespaces {
-        grant(&client, namespace).await?;
-    }
-    let kubeconfig = cluster
-        .kubeconfig_for_service_account(NAMESPACE, ACCOUNT, Duration::from_hours(1))
-        .await?;
+    namespaced::install(cluster, &namespaces).await?;
+    namespaced::rights_are_exact(cluster, &[served, also], other).await?;
     let metadata = Metadata::start(MetadataConfig::default(), installation.sts.issuance())?;
 
     let file = cluster.state_dir().join("namespaced.yaml");
@@ -63,13 +50,8 @@ async fn follows_its_file(
     std::fs::write(&file, &text)?;
     let address = format!("--metadata-address={}", metadata.address());
     let arguments = ["--leader-elect=false", &address];
-    let (process, ready_file) = installation.start_replica(
-        cluster,
-        "rrsa-namespaced",
-        &arguments,
-        Some(&kubeconfig),
-        Some(&file),
-    )?;
+    let (process, ready_file) =
+        installation.start_replica(cluster, "rrsa-namespaced", &arguments, None, Some(&file))?;
     for scene in [served, also, other] {
         // The account of the role's ARN is the one that was discovered.
         scene
@@ -100,6 +82,14 @@ async fn follows_its_file(
         "a binding of another namespace was touched"
     );
 
+    namespaced::policies_hold(cluster, served, other).await?;
+
+    // The look at pods is switched on while the controller runs.
+    let look = "podLook: {enabled: true, intervalSeconds: 5}\n";
+    std::fs::write(&file, format!("{text}{look}"))?;
+    namespaced::pods_are_looked_at(&[served, also], other).await?;
+    std::fs::write(&file, &text)?;
+
     // A bad file is told and changes nothing.
     let calls = installation.sts.calls().all().len();
     std::fs::write(&file, format!("{text}regoin: typo\n"))?;
@@ -111,6 +101,22 @@ async fn follows_its_file(
         "not ready for a refused file: {text_of_readiness}"
     );
     ensure!(text_of_readiness.contains("regoin"), "{text_of_readiness}");
+    says(
+        &ready_file,
+        "/metrics",
+        "rrsa_configuration_reloads_total{outcome=\"refused\"} 1",
+    )
+    .await?;
+    let log = std::fs::read_to_string(process.log())?;
+    let told = log.lines().filter(|line| {
+        line.contains("the configuration is refused, the last good one stays in use")
+            && line.contains("regoin")
+    });
+    ensure!(told.count() == 1, "a refusal is told once");
+    // With the last good one the work goes on.
+    also.bind_as("meanwhile", also.spec()).await?;
+    also.says_of("meanwhile", "Ready", "True", "CredentialsFresh")
+        .await?;
 
     // A good one is put into use, by renaming as a mounted ConfigMap is swapped; what it does not
     // concern is not exchanged anew.
@@ -126,7 +132,7 @@ async fn follows_its_file(
     says(&ready_file, "/metrics", "rrsa_configuration_in_use 1").await?;
     says(&ready_file, "/metrics", "rrsa_controller_sts_rate 20").await?;
     ensure!(
-        installation.sts.calls().all().len() == calls,
+        installation.sts.calls().all().len() == calls + 1,
         "a change that concerns no binding cost STS calls"
     );
     process.ensure_running()
@@ -157,44 +163,4 @@ async fn says(ready_file: &Path, path: &str, expected: &str) -> Result<()> {
         Ok(Some(()))
     })
     .await
-}
-
-/// What the controller may do everywhere, in this namespace only.
-async fn grant(client: &Client, namespace: &str) -> Result<()> {
-    let manifest = std::fs::read_to_string(repository("deploy/controller.yaml"))?;
-    let role = manifest
-        .split("\n---\n")
-        .find(|document| document.contains("\nkind: ClusterRole\n"))
-        .context("no ClusterRole in deploy/controller.yaml")?;
-    let role: Value = serde_saphyr::from_str(role)?;
-    let group = "rbac.authorization.k8s.io";
-    let version = format!("{group}/v1");
-    let made = json!({
-        "apiVersion": version, "kind": "Role",
-        "metadata": {"name": ACCOUNT},
-        "rules": role["rules"],
-    });
-    create(client, namespace, group, "v1", made).await?;
-    let bound = json!({
-        "apiVersion": version, "kind": "RoleBinding",
-        "metadata": {"name": ACCOUNT},
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": ACCOUNT},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
-    });
-    create(client, namespace, group, "v1", bound).await
-}
-
-async fn create(
-    client: &Client,
-    namespace: &str,
-    group: &str,
-    version: &str,
-    object: Value,
-) -> Result<()> {
-    let kind = object["kind"].as_str().context("an object without kind")?;
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    api.create(&PostParams::default(), &serde_json::from_value(object)?)
-        .await?;
-    Ok(())
 }

@@ -37,7 +37,7 @@ async fn client_of(account: &str) -> Result<Client> {
 }
 
 /// Fails unless the attempt was refused as forbidden, with that text in the message.
-fn refused<T>(attempt: &str, outcome: kube::Result<T>, expected: &str) -> Result<()> {
+pub(crate) fn refused<T>(attempt: &str, outcome: kube::Result<T>, expected: &str) -> Result<()> {
     match outcome {
         Ok(_) => bail!("{attempt}: it was allowed"),
         Err(kube::Error::Api(status)) if status.code == 403 => {

@@ -21,7 +21,7 @@ const CONTROLLER: &str = "rrsa-controller";
 const WEBHOOK: &str = "rrsa-webhook";
 
 /// The controller's rights in every namespace.
-const OF_CONTROLLER: &[&str] = &[
+pub(crate) const OF_CONTROLLER: &[&str] = &[
     "alibabarolebindings.rrsa.io: list watch",
     "alibabarolebindings/status.rrsa.io: patch",
     "events.events.k8s.io: create",
@@ -31,7 +31,7 @@ const OF_CONTROLLER: &[&str] = &[
     "serviceaccounts: get list watch",
 ];
 /// Its further rights in its own namespace.
-const OF_CONTROLLER_AT_HOME: &[&str] = &[
+pub(crate) const OF_CONTROLLER_AT_HOME: &[&str] = &[
     "leases.coordination.k8s.io [rrsa-controller]: get update",
     "leases.coordination.k8s.io: create",
 ];
@@ -90,7 +90,7 @@ fn lines(rules: impl IntoIterator<Item = ResourceRule>) -> BTreeSet<String> {
 }
 
 /// What `kubectl auth can-i --list` says.
-async fn rights(client: Client, namespace: &str) -> Result<BTreeSet<String>> {
+pub(crate) async fn rights(client: Client, namespace: &str) -> Result<BTreeSet<String>> {
     let review = serde_json::from_value(json!({"spec": {"namespace": namespace}}))?;
     let review = Api::<SelfSubjectRulesReview>::all(client)
         .create(&PostParams::default(), &review)
