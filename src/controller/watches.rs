@@ -190,6 +190,7 @@ pub(super) async fn opted_in(
         watch_objects(Api::<PartialObjectMeta<Namespace>>::all(client), config).default_backoff(),
     );
     while let Some(event) = events.next().await {
+        let stays = !matches!(event, Event::Delete(_));
         let changed = match event {
             Event::Init => {
                 index.begin_relist();
@@ -207,9 +208,9 @@ pub(super) async fn opted_in(
                 }
                 changed
             }
-            // A namespace that loses the label leaves the watch.
+            // A namespace that loses the label leaves the watch, and is shown as it was before.
             Event::Apply(namespace) | Event::Delete(namespace)
-                if !index.put(&namespace.name_any(), is_opted_in(&namespace)) =>
+                if !index.put(&namespace.name_any(), stays && is_opted_in(&namespace)) =>
             {
                 continue;
             }

@@ -104,7 +104,7 @@ const HOST_AND_PORT: &str = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$";
         .message("sts.endpoint cannot be combined with tokenSource.type File: the operator's own token only goes to the operator's STS host")
 )]
 pub struct AlibabaRoleBindingSpec {
-    /// The RAM role to take.
+    /// The RAM role to take, by exactly one of `arn` and `name`.
     pub role: Role,
 
     /// Name of the ServiceAccount, in the binding's namespace, whose identity is exchanged for the
