@@ -24,3 +24,5 @@ mod serve;
 mod simulators;
 #[path = "command_line/webhook.rs"]
 mod webhook;
+#[path = "command_line/trust_policy.rs"]
+mod trust_policy;

@@ -12,6 +12,7 @@ mod kubeconfig;
 mod operator;
 mod reference;
 mod setup;
+mod trust_policy;
 mod webhook;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Crd(crd::Args),
     /// Look for what is wrong in a cluster, and say what to do about it.
     Doctor(doctor::Args),
+    /// Print the trust policy that lends a RAM role to ServiceAccounts.
+    TrustPolicy(trust_policy::Args),
     /// Inject pods that ask for a role with what the SDKs need.
     Webhook(Box<webhook::Args>),
     /// Print the reference of all commands as Markdown.
@@ -94,6 +97,7 @@ impl Cli {
             Command::Credentials(args) => return args.run(),
             Command::Crd(args) => args.run()?,
             Command::Doctor(args) => return args.run(),
+            Command::TrustPolicy(args) => args.run()?,
             Command::Webhook(args) => args.run()?,
             Command::Reference(args) => args.run(),
         }

@@ -106,7 +106,7 @@ impl SetupArgs {
 }
 
 /// The configuration file as the cluster has it.
-async fn in_cluster(
+pub(super) async fn in_cluster(
     client: &Client,
     (namespace, name): &(String, String),
 ) -> anyhow::Result<String> {
@@ -126,7 +126,8 @@ async fn in_cluster(
         .with_context(unread)
 }
 
-fn namespaced(text: &str) -> Result<(String, String), String> {
+/// `NAMESPACE/NAME`, in two.
+pub(super) fn namespaced(text: &str) -> Result<(String, String), String> {
     let both = text.split_once('/');
     let both = both.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
     let (namespace, name) = both.ok_or("write NAMESPACE/NAME")?;

@@ -53,7 +53,7 @@ pub mod service_accounts;
 pub mod settings;
 pub mod status;
 mod template;
-mod trust;
+pub(crate) mod trust;
 pub mod wanted;
 mod watches;
 pub mod write;

@@ -49,12 +49,7 @@ impl Asker<'_> {
         match self {
             Self::Token { provider, token } => {
                 let claims = Claims::of(token);
-                statement["Principal"] = json!({"Federated": [provider.as_str()]});
-                statement["Condition"] = json!({"StringEquals": {
-                    "oidc:aud": AUDIENCE,
-                    "oidc:iss": claims.iss,
-                    "oidc:sub": claims.sub,
-                }});
+                return for_tokens(provider, &claims.iss, &[claims.sub]);
             }
             Self::Role { arn, external_id } => {
                 statement["Principal"] = json!({"RAM": [arn.as_str()]});
@@ -71,6 +66,24 @@ impl Asker<'_> {
         }
         statement
     }
+}
+
+/// The statement that lends a role to the subjects of a provider's tokens.
+pub(crate) fn for_tokens(provider: &ProviderArn, issuer: &str, subjects: &[String]) -> Value {
+    let subjects = match subjects {
+        [one] => json!(one),
+        several => json!(several),
+    };
+    json!({
+        "Action": "sts:AssumeRole",
+        "Effect": "Allow",
+        "Principal": {"Federated": [provider.as_str()]},
+        "Condition": {"StringEquals": {
+            "oidc:aud": AUDIENCE,
+            "oidc:iss": issuer,
+            "oidc:sub": subjects,
+        }},
+    })
 }
 
 /// What a token says of itself. Not verified: it only words a remedy.

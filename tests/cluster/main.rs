@@ -13,6 +13,7 @@ mod binding;
 mod bindings;
 mod chain;
 mod chaos;
+mod chart;
 mod clock;
 mod configuration;
 mod conformance;

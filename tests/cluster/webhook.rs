@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use rrsa::api::v1alpha1::AlibabaRoleBinding;
 use serde_json::{Value, json};
 
@@ -591,4 +591,45 @@ async fn an_emptied_ca_bundle_is_put_right() -> Result<()> {
     ensure!(bundles().await? == before, "the restart made another CA");
     installation.ensure_running()?;
     installation.assert_no_secret_in_logs(&cluster)
+}
+
+/// Two releases of the chart, or rrsa beside the official webhook: both are asked about a pod, and the
+/// second adds nothing.
+#[tokio::test]
+async fn a_second_webhook_finds_everything_there() -> Result<()> {
+    let labels = [(INJECTION, "on")];
+    Pods::with(&labels, json!({ROLE_NAME: "app"}), async |pods| {
+        let alone = pods.create(pod("twice"), true).await?;
+        let registrations = Api::<MutatingWebhookConfiguration>::all(pods.namespace.client());
+        let mut second = serde_json::to_value(registrations.get("rrsa").await?)?;
+        let name = format!("second-{}", pods.namespace.name());
+        second["metadata"] = json!({"name": name});
+        for entry in second["webhooks"].as_array_mut().context("no entries")? {
+            let only = json!({
+                "key": "kubernetes.io/metadata.name", "operator": "In",
+                "values": [pods.namespace.name()],
+            });
+            entry["namespaceSelector"]["matchExpressions"]
+                .as_array_mut()
+                .context("no selector")?
+                .push(only);
+        }
+        registrations
+            .create(&PostParams::default(), &serde_json::from_value(second)?)
+            .await?;
+        // Until the API server knows of it, one is asked.
+        let together = wait::until("both webhooks to be asked", SOON, async || {
+            let before = pods.decisions()?.len();
+            let made = pods.create(pod("twice"), true).await?;
+            ensure!(pods.decisions()?.len() >= before + 2, "one is asked");
+            Ok(Some(made))
+        })
+        .await;
+        registrations
+            .delete(&name, &DeleteParams::default())
+            .await?;
+        assert_eq!(comparable(&together?), comparable(&alone));
+        Ok(())
+    })
+    .await
 }

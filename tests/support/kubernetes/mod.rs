@@ -50,6 +50,8 @@ pub(crate) use run::Output;
 pub(crate) const EXISTING: &str = "RRSA_TEST_KUBECONFIG";
 /// How long kubectl may take; `kubectl wait` has its own `--timeout`.
 const KUBECTL: Duration = Duration::from_mins(2);
+/// How long helm may take; its `--wait` has its own `--timeout`.
+const HELM: Duration = Duration::from_mins(5);
 /// How long a cluster that exists may take to say its version.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -245,6 +247,20 @@ impl Cluster {
             .env("HOME", self.state_dir())
             .env("KUBECTL_KUBERC", "false");
         run::run(&self.reaper, &command, input.as_bytes(), KUBECTL).await
+    }
+
+    /// Runs helm as the administrator.
+    ///
+    /// # Errors
+    /// When it does not end in time. Its own failure is in [`Output::status`].
+    pub(crate) async fn helm(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(self.bin.join("helm"));
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &self.admin)
+            // Its caches and plugins are the person's, not the test's.
+            .env("HOME", self.state_dir());
+        run::run(&self.reaper, &command, b"", HELM).await
     }
 
     /// Applies YAML documents of any kind, as `kubectl apply --server-side` does. Returns what
