@@ -22,7 +22,7 @@ mod person;
 mod serve;
 #[path = "simulators/mod.rs"]
 mod simulators;
-#[path = "command_line/webhook.rs"]
-mod webhook;
 #[path = "command_line/trust_policy.rs"]
 mod trust_policy;
+#[path = "command_line/webhook.rs"]
+mod webhook;

@@ -8,6 +8,7 @@
 mod objects;
 mod releases;
 mod rights;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
