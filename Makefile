@@ -23,6 +23,7 @@ bench: ## Measure; figures of one run may be compared, those of two machines may
 	cargo bench --locked --no-default-features --bench credentials
 	cargo bench --locked --bench webhook
 	$(MAKE) bench-webhook
+	$(MAKE) scale
 
 bench-webhook: kubernetes ## Measure the webhook as a process; FIGURES="--neighbours DIR --only reviews" chooses
 	cargo build --locked --release --bin rrsa --example webhook-figures

@@ -1,13 +1,22 @@
 //! How fast STS may be called: an even pace that is halved when STS throttles and recovers slowly.
 //! Pure; times are spans since some fixed moment.
+//!
+//! A call counts twice: when it is decided which exchange it is for, and when it leaves.
 
 use std::time::Duration;
 
 use crate::api::configuration::CallsPerSecond;
 
-/// How long the pace takes from nothing to the configured one. Slow on purpose: the account's limit
-/// is shared with callers that nobody here can see.
-const RECOVERY: Duration = Duration::from_mins(2);
+/// How much of the pace that STS throttled last is come back to quickly, ...
+const BORNE: f64 = 0.85;
+/// ... and how long that would take from nothing.
+const QUICK: Duration = Duration::from_secs(5);
+/// Beyond that the pace recovers slowly, because the account's limit is shared with callers that nobody
+/// here can see: in this time it grows by a factor of e, ...
+const GROWTH: Duration = Duration::from_secs(100);
+/// ... and by this share of the configured pace besides. Together: a little over three minutes from
+/// nothing to the configured pace.
+const BESIDES: f64 = 1.0 / 6.0;
 /// The pace below which throttling does not push: slower would not help STS, but tell us late that
 /// it answers again.
 const FLOOR: f64 = 1.0;
@@ -17,6 +26,31 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// burst; none would make every late timer slow the whole pace down.
 const CATCH_UP: f64 = 0.5;
 
+/// Moments, a little apart.
+#[derive(Debug, Clone)]
+struct Row {
+    next: Duration,
+}
+
+impl Row {
+    fn take(&mut self, now: Duration, apart: f64) -> Result<(), Duration> {
+        if now < self.next {
+            return Err(self.next.saturating_sub(now));
+        }
+        let late = now.saturating_sub(Duration::from_secs_f64(apart * CATCH_UP));
+        self.next = self.next.max(late) + Duration::from_secs_f64(apart);
+        Ok(())
+    }
+
+    fn give_back(&mut self, apart: f64) {
+        self.next = self.next.saturating_sub(Duration::from_secs_f64(apart));
+    }
+
+    fn pause(&mut self, until: Duration) {
+        self.next = self.next.max(until);
+    }
+}
+
 /// The pace of calls.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
@@ -24,8 +58,12 @@ pub(super) struct Budget {
     /// Calls a second, as of `as_of`.
     pace: f64,
     as_of: Duration,
-    /// When the next call may be made.
-    next: Duration,
+    /// The pace that is come back to quickly.
+    borne: f64,
+    /// When the next call may be decided on.
+    permits: Row,
+    /// When the next call may leave.
+    leaves: Row,
     /// When the pace was last cut.
     cut: Option<Duration>,
 }
@@ -37,7 +75,9 @@ impl Budget {
             configured,
             pace: configured,
             as_of: now,
-            next: now,
+            borne: 0.0,
+            permits: Row { next: now },
+            leaves: Row { next: now },
             cut: None,
         }
     }
@@ -56,9 +96,16 @@ impl Budget {
 
     /// Calls a second at present.
     pub(super) fn pace(&mut self, now: Duration) -> f64 {
-        let passed = now.saturating_sub(self.as_of).as_secs_f64();
-        let gained = self.configured * passed / RECOVERY.as_secs_f64();
-        self.pace = (self.pace + gained).min(self.configured);
+        let mut passed = now.saturating_sub(self.as_of).as_secs_f64();
+        if self.pace < self.borne {
+            let slope = self.borne / QUICK.as_secs_f64();
+            let quick = passed.min((self.borne - self.pace) / slope);
+            self.pace += slope * quick;
+            passed -= quick;
+        }
+        let besides = self.configured * BESIDES;
+        let grown = (self.pace + besides) * (passed / GROWTH.as_secs_f64()).exp() - besides;
+        self.pace = grown.min(self.configured);
         self.as_of = self.as_of.max(now);
         self.pace
     }
@@ -69,18 +116,28 @@ impl Budget {
     /// The wait.
     pub(super) fn take(&mut self, now: Duration) -> Result<(), Duration> {
         let apart = 1.0 / self.pace(now);
-        if now < self.next {
-            return Err(self.next.saturating_sub(now));
-        }
-        let late = now.saturating_sub(Duration::from_secs_f64(apart * CATCH_UP));
-        self.next = self.next.max(late) + Duration::from_secs_f64(apart);
-        Ok(())
+        self.permits.take(now, apart)
+    }
+
+    /// Lets a call that was taken leave, or tells how long to wait before asking again.
+    ///
+    /// # Errors
+    /// The wait.
+    pub(super) fn leave(&mut self, now: Duration) -> Result<(), Duration> {
+        let apart = 1.0 / self.pace(now);
+        self.leaves.take(now, apart)
     }
 
     /// A call that was taken is not made after all.
     pub(super) fn give_back(&mut self, now: Duration) {
-        let apart = Duration::from_secs_f64(1.0 / self.pace(now));
-        self.next = self.next.saturating_sub(apart);
+        let apart = 1.0 / self.pace(now);
+        self.permits.give_back(apart);
+    }
+
+    /// A call that was let out did not leave.
+    pub(super) fn stay(&mut self, now: Duration) {
+        let apart = 1.0 / self.pace(now);
+        self.leaves.give_back(apart);
     }
 
     /// STS throttled a call that was sent at `sent`. Returns whether the pace was cut: calls that
@@ -89,9 +146,12 @@ impl Budget {
         if self.cut.is_some_and(|cut| sent <= cut) {
             return false;
         }
-        self.pace = (self.pace(now) / 2.0).max(FLOOR.min(self.configured));
+        let before = self.pace(now);
+        self.borne = before * BORNE;
+        self.pace = (before / 2.0).max(FLOOR.min(self.configured));
         self.cut = Some(now);
-        self.next = self.next.max(now + PAUSE);
+        self.permits.pause(now + PAUSE);
+        self.leaves.pause(now + PAUSE);
         true
     }
 }
@@ -139,7 +199,7 @@ mod tests {
         assert!(budget.take(2 * SECOND).is_err());
         let again = 3 * SECOND;
         assert!(budget.throttled(again, again));
-        assert!(budget.pace(again) < 11.0);
+        assert!(budget.pace(again) < 14.0);
     }
 
     #[test]
@@ -150,8 +210,45 @@ mod tests {
         }
         let end = 100 * SECOND;
         assert!((1.0..=2.0).contains(&budget.pace(end)));
-        assert!(budget.pace(end + RECOVERY / 2) < 33.0);
-        assert!(budget.pace(end + RECOVERY) >= 60.0);
+        assert!(budget.pace(end + 100 * SECOND) < 33.0);
+        assert!(budget.pace(end + 200 * SECOND) >= 60.0);
+    }
+
+    #[test]
+    fn a_limit_below_the_pace_is_nearly_used_up_and_rarely_met() {
+        // A limit of 10 calls a second, where 50 are configured.
+        let mut budget = budget(50);
+        let (mut free, mut made, mut refused) = (Duration::ZERO, 0, 0);
+        for millisecond in 0..300_000 {
+            let now = Duration::from_millis(millisecond);
+            if budget.take(now).is_ok() {
+                if now < free {
+                    refused += 1;
+                    budget.throttled(now, now);
+                } else {
+                    made += 1;
+                    free = now + SECOND / 10;
+                }
+            }
+        }
+        assert!((2300..=3000).contains(&made), "{made}");
+        assert!(refused < 40, "{refused}");
+    }
+
+    #[test]
+    fn calls_that_were_held_up_together_do_not_leave_together() {
+        let mut budget = budget(100);
+        let held_up = calls(&mut budget, Duration::ZERO, SECOND);
+        assert_eq!(held_up, 100);
+        let left = (1000..1500)
+            .filter(|ms| budget.leave(Duration::from_millis(*ms)).is_ok())
+            .count();
+        assert!((50..=51).contains(&left), "{left}");
+        // One that did not leave after all makes room.
+        let now = Duration::from_millis(1499);
+        assert!(budget.leave(now).is_err());
+        budget.stay(now);
+        assert!(budget.leave(now).is_ok());
     }
 
     #[test]

@@ -5,15 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::bindings::{Bindings, Standing};
 use super::secrets::SecretIndex;
-use super::status::condition;
-use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus, CredentialSource};
 use crate::world::Clock;
 
 /// Who counts.
@@ -22,7 +20,7 @@ pub struct Census {
     /// The present moment.
     pub clock: Arc<dyn Clock>,
     /// All bindings.
-    pub bindings: Store<AlibabaRoleBinding>,
+    pub bindings: Bindings,
     /// All our Secrets.
     pub secrets: Arc<SecretIndex>,
 }
@@ -50,21 +48,13 @@ struct Stock {
 }
 
 impl Stock {
-    fn binding(&mut self, status: Option<&AlibabaRoleBindingStatus>) {
-        let ready = status.and_then(|status| {
-            status
-                .conditions
-                .iter()
-                .find(|found| found.type_ == condition::READY)
-        });
-        match ready {
+    fn binding(&mut self, standing: Standing) {
+        match standing.ready {
             None => self.new += 1,
-            Some(found) if found.status == "True" => self.ready += 1,
-            Some(_) => self.not_ready += 1,
+            Some(true) => self.ready += 1,
+            Some(false) => self.not_ready += 1,
         }
-        if status.is_some_and(|status| status.source == Some(CredentialSource::EcsMetadata)) {
-            self.fallback += 1;
-        }
+        self.fallback += u64::from(standing.on_fallback);
     }
 
     fn secret(&mut self, expiration: DateTime<Utc>, now: DateTime<Utc>) {
@@ -97,9 +87,8 @@ impl Census {
 
     fn count(&self) -> Stock {
         let mut stock = Stock::default();
-        for binding in self.bindings.state() {
-            stock.binding(binding.status.as_ref());
-        }
+        self.bindings
+            .each_standing(|standing| stock.binding(standing));
         let now = self.clock.now();
         self.secrets
             .each_expiration(|expiration| stock.secret(expiration, now));
@@ -172,10 +161,11 @@ fn family(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus, CredentialSource};
     use crate::telemetry::metrics;
     use crate::world::SystemClock;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-    use kube::runtime::{reflector, watcher};
+    use kube::runtime::watcher::Event;
 
     fn binding(
         name: &str,
@@ -206,12 +196,12 @@ mod tests {
     #[test]
     fn the_stock_is_counted_when_it_is_asked_for() {
         let clock = Arc::new(SystemClock);
-        let (bindings, mut writer) = reflector::store();
+        let bindings = Bindings::default();
         let secrets = Arc::new(SecretIndex::default());
         let mut registry = metrics::registry();
         Census {
             clock: clock.clone(),
-            bindings,
+            bindings: bindings.clone(),
             secrets: secrets.clone(),
         }
         .register(&mut registry);
@@ -221,7 +211,7 @@ mod tests {
             binding("c", Some("False"), None),
             binding("d", None, None),
         ] {
-            writer.apply_watcher_event(&watcher::Event::Apply(made));
+            bindings.take_in(Event::Apply(made));
         }
         let now = clock.now();
         for (name, minutes) in [("a", -1), ("b", 4), ("c", 19), ("d", 30)] {

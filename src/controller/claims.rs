@@ -1,5 +1,5 @@
-//! What several bindings may ask for and only one can have: a Secret, and the pods of a
-//! `ServiceAccount`.
+//! What several bindings may ask for: a Secret or the pods of a `ServiceAccount`, which only one of
+//! them can have, and the `ServiceAccount` itself.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -29,8 +29,22 @@ struct State {
     hasher: RandomState,
 }
 
-/// Hashes of what a binding asks for: its Secret, and the pods if it does.
-type Things = (u64, Option<u64>);
+/// Hashes of what a binding asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Things {
+    secret: u64,
+    account: Option<u64>,
+    /// If it asks for them.
+    pods: Option<u64>,
+}
+
+impl Things {
+    fn each(self) -> impl Iterator<Item = u64> {
+        [Some(self.secret), self.account, self.pods]
+            .into_iter()
+            .flatten()
+    }
+}
 
 impl State {
     fn thing(&self, kind: &str, namespace: &str, name: &str) -> u64 {
@@ -39,12 +53,13 @@ impl State {
 
     fn things(&self, binding: &AlibabaRoleBinding) -> Things {
         let namespace = binding.namespace().unwrap_or_default();
-        let secret = self.thing(SECRET, &namespace, &secret_name(binding));
         let account = binding.spec.service_account_name.as_deref();
-        let pods = account
-            .filter(|_| binding.spec.inject_pods)
-            .map(|account| self.thing(PODS, &namespace, account));
-        (secret, pods)
+        let pods = account.filter(|_| binding.spec.inject_pods);
+        Things {
+            secret: self.thing(SECRET, &namespace, &secret_name(binding)),
+            account: account.map(|account| self.thing(ACCOUNT, &namespace, account)),
+            pods: pods.map(|account| self.thing(PODS, &namespace, account)),
+        }
     }
 
     fn binding(&self, binding: &AlibabaRoleBinding) -> u64 {
@@ -59,15 +74,15 @@ impl State {
 
     /// Returns who is left.
     fn withdraw(&mut self, binding: u64) -> Vec<String> {
-        let Some((secret, pods)) = self.things.remove(&binding) else {
+        let Some(things) = self.things.remove(&binding) else {
             return Vec::new();
         };
-        let mut left = Vec::new();
-        for thing in std::iter::once(secret).chain(pods) {
+        for thing in things.each() {
             self.names.remove(&(thing, binding));
-            left.extend(self.claimants(thing));
         }
-        left
+        // A ServiceAccount is the same whoever else uses it.
+        let contested = std::iter::once(things.secret).chain(things.pods);
+        contested.flat_map(|thing| self.claimants(thing)).collect()
     }
 
     fn claim(&mut self, binding: &AlibabaRoleBinding) -> Vec<String> {
@@ -80,13 +95,13 @@ impl State {
         // An older one that asks for the pods only now takes them from those that had them.
         concerned.extend(
             things
-                .1
+                .pods
                 .map(|pods| self.claimants(pods))
                 .into_iter()
                 .flatten(),
         );
         self.things.insert(key, things);
-        for thing in std::iter::once(things.0).chain(things.1) {
+        for thing in things.each() {
             self.names.insert((thing, key), binding.name_any().into());
         }
         concerned
@@ -95,6 +110,7 @@ impl State {
 
 const SECRET: &str = "secret";
 const PODS: &str = "pods";
+const ACCOUNT: &str = "account";
 
 impl Claims {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,6 +146,13 @@ impl Claims {
     pub fn claimants(&self, namespace: &str, secret: &str) -> Vec<String> {
         let state = self.state();
         state.claimants(state.thing(SECRET, namespace, secret))
+    }
+
+    /// Names of the bindings that exchange tokens of this `ServiceAccount`.
+    #[must_use]
+    pub fn claimants_of_account(&self, namespace: &str, service_account: &str) -> Vec<String> {
+        let state = self.state();
+        state.claimants(state.thing(ACCOUNT, namespace, service_account))
     }
 
     /// Names of the bindings that ask for the pods of this `ServiceAccount`.
@@ -208,6 +231,7 @@ mod tests {
         let left = claims.take_in(&Event::Delete(binding("a", "s", 1)));
         assert_eq!(left, [("team-a".to_owned(), "b".to_owned())]);
         assert_eq!(of("s"), ["b"]);
+        assert_eq!(claims.claimants_of_account("team-a", "app"), ["b"]);
         // Pods are claimed by those that ask for them.
         let mut asking = binding("c", "t", 2);
         asking.spec.inject_pods = true;

@@ -10,8 +10,8 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tracing::warn;
 
+use super::announcement::Announcement;
 use super::api::{api_problem, metadata_of};
-use super::status::Announcement;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 
 /// The controller's name in events.

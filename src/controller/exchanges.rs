@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use futures::SinkExt as _;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::bindings::Name;
 use super::gate::Permit;
 use super::queue::{FairQueue, Taken, Waiting};
 use super::reconcile::{Context, Licence, exchange_now};
@@ -29,6 +29,9 @@ const WORKERS_OF_A_NAMESPACE: usize = WORKERS / 4;
 /// How long exchanges under way may take to end when the controller stops: token, STS and the
 /// write of the Secret, each with a time-out of its own.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// How long the first look at all bindings may hold exchanges up; 10,000 take some two seconds.
+const FIRST_ROUND: Duration = Duration::from_secs(5);
 
 /// What waits and what runs.
 #[derive(Debug)]
@@ -123,12 +126,12 @@ impl Running {
         }
     }
 
-    fn reference(&self) -> ObjectRef<AlibabaRoleBinding> {
-        ObjectRef::new(&self.taken.name).within(&self.taken.namespace)
+    fn name(&self) -> Name {
+        Name::new(&self.taken.namespace, &self.taken.name)
     }
 
-    fn binding(&self) -> Option<Arc<AlibabaRoleBinding>> {
-        self.context.bindings.get(&self.reference())
+    fn binding(&self) -> Option<AlibabaRoleBinding> {
+        self.context.bindings.get(&self.name())
     }
 
     /// Whether somebody came meanwhile and was sent away.
@@ -143,7 +146,7 @@ impl Running {
     async fn end(mut self, wake: &mut Wake) {
         self.finish();
         // An error means that the controller is gone.
-        let _ = wake.send(self.reference()).await;
+        let _ = wake.send(self.name()).await;
     }
 }
 
@@ -155,8 +158,17 @@ impl Drop for Running {
     }
 }
 
-/// Makes the exchanges that wait, until `stop`; those under way are finished then.
-pub(super) async fn dispatch(context: Arc<Context>, wake: Wake, stop: CancellationToken) {
+/// Makes the exchanges that wait, until `stop`; those under way are finished then. Begins when all that
+/// wait are known (`all_seen`), so that the first exchanges are the most urgent ones.
+pub(super) async fn dispatch(
+    context: Arc<Context>,
+    wake: Wake,
+    all_seen: oneshot::Receiver<()>,
+    stop: CancellationToken,
+) {
+    let all_seen = tokio::time::timeout(FIRST_ROUND, all_seen);
+    // Late, or nobody tells any more: what is known will do.
+    let _ = stop.run_until_cancelled(all_seen).await;
     let mut workers = JoinSet::new();
     let gate = &context.exchanger.gate;
     let next = async |workers: &mut JoinSet<()>| {

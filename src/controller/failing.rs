@@ -1,13 +1,11 @@
-//! Counts the failures of each binding in a row, and says so in the log without flooding it.
+//! Counts the failures of each binding in a row.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tracing::warn;
 
+use super::lines::Say;
 use super::plan::Failing;
-use super::reason::{Problem, Reason};
+use super::reason::Problem;
 use super::reconcile::Context;
 use super::refresh;
 use crate::api::v1alpha1::AlibabaRoleBinding;
@@ -47,7 +45,7 @@ pub(super) fn remember_failure(
         wait = refresh::while_valid(wait, retry, left);
     }
     let not_before = now + wait;
-    match context.failure_log.note(problem.reason, now) {
+    match context.lines.note(problem.reason, now) {
         Say::Line => warn!(
             reason = problem.reason.as_str(),
             code = problem.code,
@@ -71,7 +69,7 @@ pub(super) fn remember_failure(
         not_before,
         attempt: attempt.to_owned(),
     };
-    context.remember(uid, |memory| memory.failing = Some(failing));
+    context.remember(uid, |memory| memory.failing = Some(Box::new(failing)));
     not_before
 }
 
@@ -89,76 +87,4 @@ fn shown_failure(binding: &AlibabaRoleBinding, problem: &Problem) -> Option<(u32
         .ok()?
         .with_timezone(&Utc);
     Some((u32::try_from(failure.count).ok()?, since))
-}
-
-/// Lines of one reason that are logged in one [`PERIOD`].
-const LINES: u32 = 10;
-/// How often lines of a reason are counted anew.
-const PERIOD: TimeDelta = TimeDelta::minutes(1);
-
-/// Keeps the log readable when ten thousand bindings fail for one reason: the first lines of a
-/// period are said, and then how many were not. Statuses, events and metrics tell of all.
-#[derive(Debug, Default)]
-pub struct FailureLog {
-    said: Mutex<HashMap<Reason, Said>>,
-}
-
-#[derive(Debug)]
-struct Said {
-    since: DateTime<Utc>,
-    lines: u32,
-    unsaid: u32,
-}
-
-/// What to say of a failure.
-#[derive(Debug, PartialEq, Eq)]
-enum Say {
-    Line,
-    Nothing,
-    /// A line, and that so many were not said before it.
-    Unsaid(u32),
-}
-
-impl FailureLog {
-    fn note(&self, reason: Reason, now: DateTime<Utc>) -> Say {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = said.entry(reason).or_insert(Said {
-            since: now,
-            lines: 0,
-            unsaid: 0,
-        });
-        // A clock that was set back begins a period as well.
-        if !(said.since..said.since + PERIOD).contains(&now) {
-            said.since = now;
-            said.lines = 0;
-        }
-        if said.lines >= LINES {
-            said.unsaid = said.unsaid.saturating_add(1);
-            return Say::Nothing;
-        }
-        said.lines += 1;
-        match std::mem::take(&mut said.unsaid) {
-            0 => Say::Line,
-            unsaid => Say::Unsaid(unsaid),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thousand_failures_of_one_kind_are_a_few_lines() {
-        let log = FailureLog::default();
-        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let said = (0..1000)
-            .filter(|_| log.note(Reason::Throttled, at(1)) != Say::Nothing)
-            .count();
-        assert_eq!(said, 10);
-        assert_eq!(log.note(Reason::NotTrusted, at(1)), Say::Line);
-        assert_eq!(log.note(Reason::Throttled, at(61)), Say::Unsaid(990));
-        assert_eq!(log.note(Reason::Throttled, at(62)), Say::Line);
-        assert_eq!(log.note(Reason::Throttled, at(-100)), Say::Line);
-    }
 }

@@ -4,6 +4,9 @@
 //! Whoever starts an exchange takes a [`Permit`] first, so that the choice of *which* exchange is
 //! made when there is a call to make it with. The exchange makes its first call with that permit;
 //! further ones (the steps of a chain) queue up for their own.
+//!
+//! Between permit and call a token is fetched. Where that falters, many calls would leave at once; so
+//! they line up once more, and leave at the same pace.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,8 +29,10 @@ pub struct StsGate {
 struct Shared {
     opened: tokio::time::Instant,
     budget: Mutex<Budget>,
-    /// Waiters stand in line here; only the first watches the budget.
+    /// Waiters for a permit stand in line here; only the first watches the budget.
     line: tokio::sync::Mutex<()>,
+    /// The same for calls that are to leave.
+    door: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -38,6 +43,19 @@ impl Shared {
     fn budget(&self) -> MutexGuard<'_, Budget> {
         // Every change of the budget is complete in itself.
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a call may leave.
+    async fn leave(&self) {
+        let _first = self.door.lock().await;
+        loop {
+            let now = self.now();
+            let free = self.budget().leave(now);
+            match free {
+                Ok(()) => return,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
     }
 }
 
@@ -67,6 +85,7 @@ impl StsGate {
                 opened: runtime_now(),
                 budget: Mutex::new(Budget::new(pace, Duration::ZERO)),
                 line: tokio::sync::Mutex::default(),
+                door: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -115,13 +134,17 @@ impl StsGate {
     where
         F: Future<Output = Result<Issued, sts::Error>>,
     {
+        self.shared.leave().await;
         let sent = self.shared.now();
         // Before the call: one that is cancelled may have reached STS.
         permit.used = true;
         let outcome = call.await;
         match &outcome {
             // It was not sent.
-            Err(sts::Error::InvalidRequest(_)) => permit.used = false,
+            Err(sts::Error::InvalidRequest(_)) => {
+                permit.used = false;
+                self.shared.budget().stay(sent);
+            }
             Err(sts::Error::Refused(refusal)) if refusal.kind() == RefusalKind::Throttled => {
                 let now = self.shared.now();
                 let mut budget = self.shared.budget();

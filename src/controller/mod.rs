@@ -16,8 +16,15 @@
 //! ```
 //!
 //! A look never waits for STS. Nothing is done for one binding twice at the same time.
+//!
+//! Which binding is looked at when stands in the `agenda`, and `looks` goes round with it; the
+//! bindings themselves are kept as texts (`bindings`), since ten thousand structures would be most of
+//! this process's memory.
 
+mod agenda;
+pub mod announcement;
 mod api;
+pub mod bindings;
 mod budget;
 pub mod census;
 pub mod chain;
@@ -33,6 +40,8 @@ mod failing;
 pub mod fallback;
 pub mod gate;
 mod keys;
+mod lines;
+mod looks;
 pub mod metrics;
 mod oidc_watch;
 pub mod opt_in;

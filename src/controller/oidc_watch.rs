@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 use tracing::{debug, info};
 
+use super::bindings::Name;
 use super::fallback::{Fallback, PROBE_EVERY};
 use super::reconcile::Context;
 use super::wanted::resolve;
 use super::watches::Wake;
-use crate::api::v1alpha1::{AlibabaRoleBinding, CredentialSource};
 use crate::world::runtime_now;
 
 /// How soon it is noticed that some exchange succeeded.
@@ -27,9 +26,9 @@ pub(super) async fn watch_oidc(context: Arc<Context>, mut wake: Wake) {
         tokio::time::sleep(LOOK_EVERY).await;
         let works = context.exchanger.oidc().works();
         if works && !worked {
-            for binding in on_fallback(&context) {
+            for name in on_fallback(&context) {
                 // An error means that the controller is gone, and this task ends with it.
-                let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
+                let _ = wake.send(name).await;
             }
         } else if !works && runtime_now().duration_since(asked) >= PROBE_EVERY {
             asked = runtime_now();
@@ -39,19 +38,18 @@ pub(super) async fn watch_oidc(context: Arc<Context>, mut wake: Wake) {
     }
 }
 
-fn on_fallback(context: &Context) -> Vec<Arc<AlibabaRoleBinding>> {
-    let mut bindings = context.bindings.state();
-    bindings.retain(|binding| {
-        let source = binding.status.as_ref().and_then(|status| status.source);
-        source == Some(CredentialSource::EcsMetadata) && !binding.spec.suspend
-    });
-    bindings
+fn on_fallback(context: &Context) -> Vec<Name> {
+    context.bindings.names(|standing| standing.on_fallback)
 }
 
 /// Exchanges the token of the first binding that can tell; what comes of it is not used. The
 /// exchanger keeps in mind whether it worked.
 async fn ask(context: &Context) {
-    for binding in on_fallback(context) {
+    for name in on_fallback(context) {
+        let binding = context.bindings.get(&name);
+        let Some(binding) = binding.filter(|binding| !binding.spec.suspend) else {
+            continue;
+        };
         let Ok(wanted) = resolve(&binding, &context.exchanger.configuration.configuration()) else {
             continue;
         };

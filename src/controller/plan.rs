@@ -52,7 +52,7 @@ pub struct Observed<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The failures in a row, if the last attempt failed.
-    pub failing: Option<Failing>,
+    pub failing: Option<Box<Failing>>,
     /// When a tenant last forced an exchange.
     pub last_forced: Option<DateTime<Utc>>,
     /// When what this process issued last is due. What the Secret says of its times is the word of
@@ -349,13 +349,13 @@ mod tests {
 
     fn failing(until: i64) -> Memory {
         Memory {
-            failing: Some(Failing {
+            failing: Some(Box::new(Failing {
                 problem: Problem::new(Reason::NotTrusted, "x"),
                 count: 1,
                 since: at(0),
                 not_before: at(until),
                 attempt: HASH.into(),
-            }),
+            })),
             ..Memory::default()
         }
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use kube::runtime::reflector;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use super::bindings::Bindings;
 use super::census::Census;
 use super::election::Election;
 use super::metrics::Metrics;
@@ -95,7 +95,7 @@ pub async fn run(
     let scope = Scope::new(first.configuration().namespaces.clone());
     let mut registry = telemetry::metrics::registry();
     let metrics = Metrics::register(&mut registry);
-    let (bindings, writer) = reflector::store();
+    let bindings = Bindings::default();
     let secrets = Arc::default();
     let census = Census {
         clock: Arc::clone(&clock),
@@ -126,7 +126,6 @@ pub async fn run(
         files,
         secrets,
         bindings,
-        writer,
         metrics,
         ready: ready_to_work,
         heart,

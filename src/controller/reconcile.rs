@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::api::{api_problem, within};
+use super::bindings::{Bindings, Name};
 use super::claims::{self, Claims};
 use super::clock::ServiceClock;
 use super::exchange::Obtained;
 use super::exchange::{Exchanger, service_account_missing};
 use super::exchanges::Exchanges;
-use super::failing::{FailureLog, remember_failure};
+use super::failing::remember_failure;
 use super::gate::Turn;
+use super::lines::Lines;
 use super::metrics::Metrics;
 use super::opt_in::{OptedIn, Pods};
 use super::plan::{Cause, Decision, Memory, Observed, decide, is_proven};
@@ -61,7 +61,7 @@ pub struct Context {
     /// What is known of `ServiceAccount`s.
     pub service_accounts: Arc<ServiceAccountIndex>,
     /// The bindings as the watch shows them.
-    pub bindings: Store<AlibabaRoleBinding>,
+    pub bindings: Bindings,
     /// Which of them ask for the same Secret, or the same pods.
     pub claims: Arc<Claims>,
     /// Which namespaces opted in to injection.
@@ -70,8 +70,8 @@ pub struct Context {
     pub memory: Mutex<HashMap<String, Memory>>,
     /// The exchanges that wait and run.
     pub exchanges: Exchanges,
-    /// Which failures are said in the log.
-    pub failure_log: FailureLog,
+    /// What is said in the log.
+    pub lines: Lines,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -124,12 +124,7 @@ impl Context {
 
     /// Forgets bindings that are gone.
     pub(super) fn forget_the_gone(&self) {
-        let alive: std::collections::HashSet<_> = self
-            .bindings
-            .state()
-            .iter()
-            .filter_map(|binding| binding.uid())
-            .collect();
+        let alive = self.bindings.uids();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.retain(|uid, _| alive.contains(uid));
         drop(memory);
@@ -191,45 +186,32 @@ impl Context {
         let namespace = binding.namespace().unwrap_or_default();
         let rivals: Vec<_> = names
             .iter()
-            .filter_map(|name| self.bindings.get(&ObjectRef::new(name).within(&namespace)))
+            .filter_map(|name| self.bindings.get(&Name::new(&namespace, name)))
             .collect();
-        claims::first(
-            rivals
-                .iter()
-                .map(AsRef::as_ref)
-                .filter(|rival| counts(rival)),
-        )
-        .map(ResourceExt::name_any)
-        .filter(|first| *first != binding.name_any())
+        claims::first(rivals.iter().filter(|rival| counts(rival)))
+            .map(ResourceExt::name_any)
+            .filter(|first| *first != binding.name_any())
     }
 
     /// Whether the binding is still the one that was looked at.
     pub(super) fn is_unchanged(&self, binding: &AlibabaRoleBinding) -> bool {
-        self.bindings
-            .get(&ObjectRef::from_obj(binding))
-            .is_some_and(|now| {
-                now.metadata.uid == binding.metadata.uid
-                    && now.metadata.generation == binding.metadata.generation
-                    && now.metadata.deletion_timestamp.is_none()
-            })
+        self.bindings.get(&Name::of(binding)).is_some_and(|now| {
+            now.metadata.uid == binding.metadata.uid
+                && now.metadata.generation == binding.metadata.generation
+                && now.metadata.deletion_timestamp.is_none()
+        })
     }
 }
 
 /// Looks at one binding and does what is needed, but for an exchange: that waits for its turn.
-///
-/// # Errors
-/// None: failures end in the status and set the time of the next attempt.
-pub async fn reconcile(
-    binding: Arc<AlibabaRoleBinding>,
-    context: Arc<Context>,
-) -> Result<Action, std::convert::Infallible> {
-    let Some(look) = context.exchanges.look(&binding) else {
-        // It is being exchanged; that ends with another look.
-        return Ok(Action::await_change());
-    };
-    let (action, waiting) = pass(&binding, &context, None).await;
+/// Returns how long to wait until the next look; `None`: until something changes. Failures end in the
+/// status and set the time of the next attempt.
+pub async fn reconcile(binding: &AlibabaRoleBinding, context: &Context) -> Option<Duration> {
+    // While it is being exchanged there is nothing to look at; that ends with another look.
+    let look = context.exchanges.look(binding)?;
+    let (next, waiting) = pass(binding, context, None).await;
     look.end(waiting);
-    Ok(action)
+    next
 }
 
 /// Looks at a binding whose turn it is, and exchanges if that is still needed.
@@ -245,17 +227,17 @@ async fn pass(
     binding: &AlibabaRoleBinding,
     context: &Context,
     licence: Option<Licence<'_>>,
-) -> (Action, Option<Waiting>) {
+) -> (Option<Duration>, Option<Waiting>) {
     let span = info_span!(
         "binding",
         namespace = binding.namespace().unwrap_or_default(),
         name = binding.name_any()
     );
     let Some(uid) = binding.metadata.uid.as_deref() else {
-        return (Action::await_change(), None);
+        return (None, None);
     };
     if binding.metadata.deletion_timestamp.is_some() {
-        return (Action::await_change(), None);
+        return (None, None);
     }
     look_and_report(binding, uid, context, licence)
         .instrument(span)
@@ -267,10 +249,10 @@ async fn look_and_report(
     uid: &str,
     context: &Context,
     licence: Option<Licence<'_>>,
-) -> (Action, Option<Waiting>) {
+) -> (Option<Duration>, Option<Waiting>) {
     let Some(outcome) = settle(binding, uid, context, licence).await else {
         // The change that made the result void has woken the binding already.
-        return (Action::requeue(LOOK_AGAIN), None);
+        return (Some(LOOK_AGAIN), None);
     };
     let memory = context.remembered(uid);
     let now = context.clock.now();
@@ -282,7 +264,7 @@ async fn look_and_report(
         wanted: outcome.wanted.as_ref(),
         secret: outcome.secret.as_ref(),
         current: outcome.current,
-        failing: memory.failing.as_ref(),
+        failing: memory.failing.as_deref(),
         next: outcome.next,
         pods: context.pods(binding).as_ref(),
         issued: outcome.issued.as_ref().map(|i| {
@@ -297,13 +279,13 @@ async fn look_and_report(
     let tell =
         outcome.waiting.is_none() || (shown.as_ref().is_some_and(is_ready) && !is_ready(&status));
     if tell {
-        let failing = memory.failing.as_ref();
+        let failing = memory.failing.as_deref();
         let reporter = &context.reporter;
         let reported = reporter
             .report(binding, shown.as_ref(), &status, failing, now)
             .await;
         if !reported {
-            return (Action::requeue(REPORT_AGAIN), outcome.waiting);
+            return (Some(REPORT_AGAIN), outcome.waiting);
         }
     }
     // Expiry is a transition too: the status must say so when it comes.
@@ -318,8 +300,7 @@ async fn look_and_report(
         .flatten()
         .min()
         .map_or(LOOK_AGAIN, |at| (at - now).to_std().unwrap_or_default());
-    let action = Action::requeue(wait.clamp(SHORTEST, LOOK_AGAIN));
-    (action, outcome.waiting)
+    (Some(wait.clamp(SHORTEST, LOOK_AGAIN)), outcome.waiting)
 }
 
 /// Brings the Secret where it should be, and remembers a failure. `None`: the binding changed or

@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 use super::content;
 use super::exchange::Obtained;
 use super::gate::Turn;
+use super::lines::Say;
 use super::plan::{Cause, Effect, Memory, conflict, leftovers};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
@@ -174,7 +175,7 @@ impl Renewal<'_> {
                         memory.written = Some(written);
                     });
                     context.secrets.put(namespace, name, facts);
-                    info!(secret = name, expiration = %renewed.expiration, "refreshed");
+                    self.tell(&renewed);
                     return Ok(());
                 }
                 Err(WriteError::Problem(problem)) => return Err(problem),
@@ -185,6 +186,19 @@ impl Renewal<'_> {
             Reason::ApiServerUnavailable,
             format!("Secret {namespace}/{name} changes faster than it can be written"),
         ))
+    }
+
+    /// Says in the log that the Secret was written.
+    fn tell(&self, renewed: &Refresh<'_>) {
+        let (secret, expiration) = (&self.wanted.secret_name, renewed.expiration);
+        let reason = Reason::CredentialsFresh;
+        match self.context.lines.note(reason, renewed.issued_at) {
+            Say::Line => info!(secret, %expiration, "refreshed"),
+            Say::Nothing => debug!(secret, %expiration, "refreshed"),
+            Say::Unsaid(unsaid) => {
+                info!(secret, %expiration, "refreshed; {unsaid} more since the last line");
+            }
+        }
     }
 
     /// Lets the Secret go with the binding or outlive it, as the spec says now.

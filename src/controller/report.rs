@@ -10,11 +10,11 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tracing::{debug, warn};
 
+use super::announcement::announcement;
 use super::api::{api_problem, metadata_of};
 use super::events;
 use super::plan::Failing;
 use super::secrets::is_older;
-use super::status::{announcement, unfold};
 use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus};
 use crate::contract::FIELD_MANAGER;
 
@@ -76,9 +76,9 @@ impl Reporter {
             }
             Some(_) => {
                 written.remove(uid);
-                binding.status.clone().map(unfold)
+                binding.status.clone()
             }
-            None => binding.status.clone().map(unfold),
+            None => binding.status.clone(),
         }
     }
 

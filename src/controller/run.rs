@@ -1,41 +1,37 @@
 //! Wires the work and does it until told to stop.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::SinkExt as _;
 use futures::channel::mpsc;
-use futures::{SinkExt as _, StreamExt, TryStreamExt};
 use kube::api::ListParams;
-use kube::runtime::controller::Config;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, WatchStreamExt, watcher};
-use tokio::sync::watch;
+use kube::runtime::watcher;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::api::TIMEOUT;
-use super::claims::Claims;
+use super::bindings::Bindings;
 use super::clock::ServiceClock;
 use super::exchange::Exchanger;
 use super::exchanges::{Exchanges, dispatch};
-use super::failing::FailureLog;
 use super::gate::StsGate;
+use super::lines::Lines;
+use super::looks::Looks;
 use super::metrics::Metrics;
 use super::oidc_watch;
 use super::pod_look::PodLook;
-use super::reconcile::{Context, reconcile};
+use super::reconcile::Context;
 use super::report::Reporter;
 use super::scope::Scope;
 use super::secrets::SecretIndex;
 use super::service_accounts::ServiceAccountIndex;
 use super::settings::Live;
-use super::status::fold;
-use super::watches::{self, Wake};
+use super::watches::{self, PAGE, Wake};
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::imds;
 use crate::serving::liveness::Heart;
@@ -43,15 +39,10 @@ use crate::serving::readiness::Condition;
 use crate::sts;
 use crate::world::{Clock, Files, HttpClient, HttpOptions, SystemRandom};
 
-/// Bindings that are looked at at the same time.
-const CONCURRENCY: u16 = 32;
 /// Wake-ups that may wait.
 const WAKE_QUEUE: usize = 1024;
 /// How often what is remembered of deleted bindings is dropped.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
-
-/// How often the loop that hands out the work shows that it goes round.
-const BEAT: Duration = Duration::from_secs(5);
 
 /// What the work is done with.
 pub(super) struct Work {
@@ -61,9 +52,7 @@ pub(super) struct Work {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) files: Arc<dyn Files>,
     pub(super) secrets: Arc<SecretIndex>,
-    pub(super) bindings: Store<AlibabaRoleBinding>,
-    /// Fills `bindings`.
-    pub(super) writer: Writer<AlibabaRoleBinding>,
+    pub(super) bindings: Bindings,
     pub(super) metrics: Metrics,
     /// Met when Secrets and `ServiceAccount`s are listed.
     pub(super) ready: Condition,
@@ -89,7 +78,6 @@ pub(super) async fn work(
         files,
         secrets,
         bindings,
-        writer,
         metrics,
         ready,
         heart,
@@ -122,12 +110,12 @@ pub(super) async fn work(
         opted_in: Arc::default(),
         memory: std::sync::Mutex::default(),
         exchanges: Exchanges::default(),
-        failure_log: FailureLog::default(),
+        lines: Lines::default(),
         metrics: metrics.clone(),
     });
 
     let mut tasks = JoinSet::new();
-    let (mut wake, woken) = mpsc::channel(WAKE_QUEUE);
+    let (wake, woken) = mpsc::channel(WAKE_QUEUE);
     let lists = follow(&mut tasks, &client, &scope, &context, &wake);
     listed(lists, &mut tasks).await?;
     tasks.spawn(pod_look.run());
@@ -138,40 +126,28 @@ pub(super) async fn work(
     tasks.spawn(reconfigure(settings, everything, wake.clone()));
 
     let stop = CancellationToken::new();
-    let dispatcher = dispatch(context.clone(), wake.clone(), stop.clone());
-    tasks.spawn(oidc_watch::watch_oidc(context.clone(), wake.clone()));
+    let (all_seen, known) = oneshot::channel();
+    let dispatcher = dispatch(context.clone(), wake.clone(), known, stop.clone());
+    tasks.spawn(oidc_watch::watch_oidc(context.clone(), wake));
 
-    let claims = context.claims.clone();
-    let stream = scope
-        .watch::<AlibabaRoleBinding>(&client, &watcher::Config::default())
-        .inspect_ok(move |event| wake_concerned(&claims, event, &mut wake))
-        .modify(strip)
-        .reflect(writer)
-        .applied_objects();
+    let config = watcher::Config::default().page_size(PAGE);
     let waiting = context.clone();
-    let mut looks = pin!(
-        Controller::for_stream(stream, bindings)
-            .with_config(Config::default().concurrency(CONCURRENCY))
-            .reconcile_on(woken)
-            .graceful_shutdown_on(shutdown)
-            .run(reconcile, |_, never, _| match *never {}, context)
-    );
-    let mut beats = tokio::time::interval(BEAT);
+    let beat = move || {
+        heart.beat();
+        metrics.sts_rate(gate.pace());
+        metrics.queue_depth(waiting.exchanges.waiting());
+    };
+    let looks = Looks {
+        events: watches::events(
+            "AlibabaRoleBindings",
+            scope.watch::<AlibabaRoleBinding>(&client, &config),
+        ),
+        context,
+        woken,
+        all_seen,
+    };
     let looks = async {
-        loop {
-            tokio::select! {
-                outcome = looks.next() => match outcome {
-                    None => break,
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => debug!("controller: {error}"),
-                },
-                _ = beats.tick() => {
-                    heart.beat();
-                    metrics.sts_rate(gate.pace());
-                    metrics.queue_depth(waiting.exchanges.waiting());
-                }
-            }
-        }
+        looks.go_round(beat, shutdown).await;
         // Looks first, then what they had put into the queue: exchanges that were not begun wait
         // for the next process.
         stop.cancel();
@@ -209,7 +185,7 @@ async fn forget(context: Arc<Context>) {
 /// is looked at. Whose inputs are the same costs STS nothing.
 async fn reconfigure(
     mut settings: Live,
-    (scope, gate, bindings): (Scope, StsGate, Store<AlibabaRoleBinding>),
+    (scope, gate, bindings): (Scope, StsGate, Bindings),
     mut wake: Wake,
 ) {
     loop {
@@ -221,24 +197,10 @@ async fn reconfigure(
                 "namespaces of the configuration changed; that needs a restart of the controller"
             );
         }
-        for binding in bindings.state() {
+        for name in bindings.names(|_| true) {
             // An error means that the controller is gone, and this task ends with it.
-            let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
+            let _ = wake.send(name).await;
         }
-    }
-}
-
-/// Takes off what nobody needs of ten thousand bindings in memory.
-fn strip(binding: &mut AlibabaRoleBinding) {
-    binding.metadata.managed_fields = None;
-    binding.status = binding.status.take().map(fold);
-}
-
-/// Wakes those that ask for what somebody else asks for no more, or now.
-fn wake_concerned(claims: &Claims, event: &watcher::Event<AlibabaRoleBinding>, wake: &mut Wake) {
-    for (namespace, name) in claims.take_in(event) {
-        // Where the queue is full, the next look of that binding finds it out.
-        let _ = wake.try_send(ObjectRef::new(&name).within(&namespace));
     }
 }
 
@@ -264,7 +226,7 @@ fn follow(
         client.clone(),
         scope.clone(),
         context.service_accounts.clone(),
-        context.bindings.clone(),
+        context.claims.clone(),
         wake.clone(),
         accounts,
     ));

@@ -7,27 +7,26 @@ use futures::channel::mpsc;
 use futures::{SinkExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::bindings::{Bindings, Name};
 use super::claims::Claims;
 use super::opt_in::OptedIn;
 use super::scope::Scope;
 use super::secrets::{SecretFacts, SecretIndex};
 use super::service_accounts::ServiceAccountIndex;
-use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::contract::MANAGED_BY_LABEL;
 use crate::contract::annotations::official;
 
 /// Names of bindings to look at.
-pub(super) type Wake = mpsc::Sender<ObjectRef<AlibabaRoleBinding>>;
+pub(super) type Wake = mpsc::Sender<Name>;
 
-/// Objects a page of a list holds.
-const PAGE: u32 = 500;
+/// Objects a page of a list holds: of each list a page is in memory as it came and as objects.
+pub(super) const PAGE: u32 = 250;
 
 /// Follows our Secrets for ever. `listed` turns true when the first list is complete.
 pub(super) async fn secrets(
@@ -102,7 +101,7 @@ async fn wake_owner(wake: &mut Wake, secret: &PartialObjectMeta<Secret>) {
 async fn wake_all(wake: &mut Wake, namespace: &str, names: impl IntoIterator<Item = String>) {
     for name in names {
         // An error means that the controller is gone, and this task ends with it.
-        let _ = wake.send(ObjectRef::new(&name).within(namespace)).await;
+        let _ = wake.send(Name::new(namespace, &name)).await;
     }
 }
 
@@ -111,7 +110,7 @@ pub(super) async fn service_accounts(
     client: kube::Client,
     scope: Scope,
     index: Arc<ServiceAccountIndex>,
-    bindings: Store<AlibabaRoleBinding>,
+    claims: Arc<Claims>,
     mut wake: Wake,
     listed: watch::Sender<bool>,
 ) {
@@ -159,17 +158,9 @@ pub(super) async fn service_accounts(
                 vec![(namespace, name)]
             }
         };
-        if changed.is_empty() {
-            continue;
-        }
-        for binding in bindings.state() {
-            let concerned = changed.iter().any(|(namespace, name)| {
-                binding.metadata.namespace.as_ref() == Some(namespace)
-                    && binding.spec.service_account_name.as_ref() == Some(name)
-            });
-            if concerned {
-                let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
-            }
+        for (namespace, account) in changed {
+            let concerned = claims.claimants_of_account(&namespace, &account);
+            wake_all(&mut wake, &namespace, concerned).await;
         }
     }
 }
@@ -179,7 +170,7 @@ pub(super) async fn service_accounts(
 pub(super) async fn opted_in(
     client: kube::Client,
     index: Arc<OptedIn>,
-    bindings: Store<AlibabaRoleBinding>,
+    bindings: Bindings,
     mut wake: Wake,
     listed: watch::Sender<bool>,
 ) {
@@ -216,10 +207,9 @@ pub(super) async fn opted_in(
             }
             Event::Apply(namespace) | Event::Delete(namespace) => vec![namespace.name_any()],
         };
-        for binding in bindings.state() {
-            let namespace = binding.metadata.namespace.as_ref();
-            if binding.spec.inject_pods && namespace.is_some_and(|own| changed.contains(own)) {
-                let _ = wake.send(ObjectRef::from_obj(binding.as_ref())).await;
+        for name in bindings.names(|standing| standing.injects_pods) {
+            if changed.iter().any(|namespace| name.is_in(namespace)) {
+                let _ = wake.send(name).await;
             }
         }
     }
@@ -232,7 +222,7 @@ fn is_opted_in(namespace: &PartialObjectMeta<Namespace>) -> bool {
 }
 
 /// The events of a watch that heals itself; its errors are logged and waited out.
-fn events<K: Send + 'static>(
+pub(super) fn events<K: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 ) -> impl Stream<Item = Event<K>> + Send + Unpin

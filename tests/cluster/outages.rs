@@ -276,7 +276,7 @@ async fn soonest_first(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
 /// STS calls a second of the account.
 const SLOW: u32 = 10;
 /// Bindings of the greedy tenant, all at once.
-const GREEDY: usize = 60;
+const GREEDY: usize = 120;
 /// Exchanges of the greedy tenant that may come between a modest tenant's wish and its fulfilment:
 /// fair shares are one to one, plus what is under way.
 const IN_BETWEEN: usize = 25;
@@ -303,9 +303,12 @@ async fn greedy_and_modest(
         calls.iter().filter(|call| call.succeeded()).count()
     };
     let asked = |scene: &Scene<'_>| installation.sts.calls().by_role(&scene.role_arn()).len();
-    for number in 0..GREEDY {
-        bind(greedy, &format!("app-{number}"), greedy.spec()).await?;
-    }
+    // Together, so that most of them wait when the modest tenant comes, however slow the machine is.
+    let all = (0..GREEDY).map(async |number| {
+        let name = format!("app-{number}");
+        bind(greedy, &name, greedy.spec()).await
+    });
+    futures::future::try_join_all(all).await?;
     wait::until("the greedy tenant's first credentials", SOON, async || {
         Ok((of(greedy) > 3).then_some(()))
     })

@@ -1,14 +1,16 @@
 //! STS throttles while many bindings are due, and one tenant edits, deletes and asks for refreshes
 //! in a loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use chrono::{DateTime, FixedOffset};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
 use rrsa::api::v1alpha1::AlibabaRoleBinding;
+use rrsa::contract::annotations::secret as keys;
 use serde_json::json;
 
 use super::Arguments;
@@ -23,6 +25,12 @@ const THROTTLED: u32 = 10;
 const PACE: u32 = 50;
 /// Bindings of the tenant that asks for more and more.
 const GREEDY: usize = 10;
+/// Log lines that one reason may fill in a minute, a dozen reasons at most, and what a start says.
+const LINES: usize = 10;
+const LINES_AT_START: usize = 60;
+
+/// When the credentials of each binding end, by namespace and name.
+type Ends = HashMap<(String, String), DateTime<FixedOffset>>;
 
 pub(crate) async fn run(stage: &Stage, arguments: &Arguments, table: &mut Table) -> Result<()> {
     let due = Objects {
@@ -43,6 +51,7 @@ pub(crate) async fn run(stage: &Stage, arguments: &Arguments, table: &mut Table)
         due.bindings, due.namespaces
     ));
     let lifetime = make_all_due(stage, arguments, &due, &greedy).await?;
+    let ends = ends(&stage.client).await?;
     stage.change_sts(THROTTLED, Some(lifetime)).await?;
     let mut sts = stage.sts_calls();
     sts.reset()?;
@@ -70,10 +79,21 @@ pub(crate) async fn run(stage: &Stage, arguments: &Arguments, table: &mut Table)
     let usage = controller.usage()?;
     controller.stop().await?;
 
-    table.note("took", format!("{:.0} s", took.as_secs_f64()));
-    table.note("log lines", lines);
+    table.figure(
+        "took",
+        format!("{:.0} s", took.as_secs_f64()),
+        &format!("{} s at the limit", sts.calls.len() / THROTTLED as usize),
+    );
+    let minutes = usize::try_from(took.as_secs() / 60 + 1)?;
+    let bound = LINES_AT_START + 3 * LINES * minutes;
+    table.must(
+        "log lines",
+        lines,
+        &format!("{bound} ({LINES} a reason and minute)"),
+        lines <= bound,
+    );
     table.note("CPU", format!("{:.1} s", usage.cpu.as_secs_f64()));
-    tell(&sts.calls, &due, served, took, table)
+    tell(&sts.calls, &ends, &due, served, took, table)
 }
 
 /// Issues credentials to all, and waits until all those of `due` are to be renewed. Returns how long
@@ -114,9 +134,35 @@ async fn make_all_due(
     Ok(lifetime)
 }
 
+/// When the credentials in each Secret of ours end.
+async fn ends(client: &Client) -> Result<Ends> {
+    let api = Api::<Secret>::all(client.clone());
+    let mut page = ListParams::default()
+        .labels("app.kubernetes.io/managed-by=rrsa")
+        .limit(1000);
+    let mut ends = Ends::new();
+    loop {
+        let list = api.list_metadata(&page).await?;
+        for secret in list.items {
+            let annotation = |key: &str| {
+                let value = secret.annotations().get(key);
+                value.cloned().with_context(|| format!("no {key}"))
+            };
+            let end = DateTime::parse_from_rfc3339(&annotation(keys::EXPIRATION)?)?;
+            let namespace = secret.namespace().unwrap_or_default();
+            ends.insert((namespace, annotation(keys::BINDING)?), end);
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page.continue_token = Some(token),
+            None => return Ok(ends),
+        }
+    }
+}
+
 /// The figures that the calls of STS show.
 fn tell(
     calls: &[StsCall],
+    ends: &Ends,
     due: &Objects,
     served: usize,
     took: Duration,
@@ -141,11 +187,12 @@ fn tell(
         "2",
         spread <= 2,
     );
-    let inversions = inversions(calls);
-    table.figure(
-        "served before a more urgent one of its namespace",
+    let (inversions, judged) = inversions(calls, ends);
+    table.must(
+        "served before one of its namespace whose credentials ended sooner",
         inversions,
-        "those that were refused once",
+        &format!("0 of the {judged} that were never refused"),
+        inversions == 0 && judged > 0,
     );
     let forced = calls
         .iter()
@@ -194,50 +241,60 @@ async fn force(client: Client, greedy: Objects) {
     }
 }
 
-/// By how many one namespace was ahead of another that still had somebody waiting.
+/// By how many calls one namespace, the forcing tenant's too, was ahead of another that still had
+/// somebody waiting.
 fn spread(calls: &[StsCall], due: &Objects) -> usize {
     let total = due.bindings / due.namespaces;
     let mut served: BTreeMap<String, usize> = (0..due.namespaces)
         .map(|number| (due.namespace(number), 0))
         .collect();
-    let mut spread = 0;
+    let (mut spread, mut forced) = (0, 0);
     for call in calls {
         let Some((namespace, _)) = call.binding() else {
             continue;
         };
-        let Some(count) = served.get_mut(namespace) else {
-            continue;
+        let ahead = match served.get_mut(namespace) {
+            Some(count) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                forced += 1;
+                forced
+            }
         };
-        *count += 1;
-        let ahead = *count;
         let waiting = served.values().filter(|count| **count < total).min();
         spread = spread.max(waiting.map_or(0, |least| ahead.saturating_sub(*least)));
     }
     spread
 }
 
-/// How many successful exchanges came after one of the same namespace whose credentials ended
-/// later. Bindings of a namespace were first served in the order of their numbers.
-fn inversions(calls: &[StsCall]) -> usize {
-    let mut newest: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut inversions = 0;
+/// How many exchanges came after one of the same namespace whose credentials ended later, and how many
+/// were judged. Who was refused has to wait, and is served after others for that.
+fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
+    let refused: HashSet<_> = calls
+        .iter()
+        .filter(|call| !call.succeeded())
+        .filter_map(StsCall::binding)
+        .collect();
+    let mut seen = HashSet::new();
+    let mut latest: HashMap<&str, DateTime<FixedOffset>> = HashMap::new();
+    let (mut inversions, mut judged) = (0, 0);
     for (namespace, name) in calls
         .iter()
-        .filter(|call| call.succeeded())
         .filter_map(StsCall::binding)
         .filter(|(namespace, _)| namespace.starts_with("due-"))
+        .filter(|binding| !refused.contains(binding))
     {
-        let Some(number) = name
-            .strip_prefix("app-")
-            .and_then(|n| n.parse::<usize>().ok())
-        else {
+        let end = ends.get(&(namespace.to_owned(), name.to_owned()));
+        // A second exchange is of what the first one issued.
+        let (Some(end), true) = (end, seen.insert((namespace, name))) else {
             continue;
         };
-        let newest = newest.entry(namespace).or_default();
-        if number < *newest {
-            inversions += 1;
-        }
-        *newest = number.max(*newest);
+        judged += 1;
+        let latest = latest.entry(namespace).or_insert(*end);
+        inversions += usize::from(*end < *latest);
+        *latest = (*end).max(*latest);
     }
-    inversions
+    (inversions, judged)
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::configuration::Configuration;
 use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus};
-use crate::controller::status::{View, announcement, compose, tells_of_exchange};
+use crate::controller::announcement::announcement;
+use crate::controller::status::{View, compose, tells_of_exchange};
 use crate::controller::wanted::resolve;
 
 fn configuration() -> Configuration {
@@ -97,12 +98,14 @@ fn memory() -> impl Strategy<Value = Memory> {
         moment(),
         word(&["hash", "old"]),
     )
-        .prop_map(|(reason, count, since, not_before, attempt)| Failing {
-            problem: Problem::new(reason, "it failed"),
-            count,
-            since,
-            not_before,
-            attempt,
+        .prop_map(|(reason, count, since, not_before, attempt)| {
+            Box::new(Failing {
+                problem: Problem::new(reason, "it failed"),
+                count,
+                since,
+                not_before,
+                attempt,
+            })
         });
     (
         maybe(failing),
@@ -361,12 +364,12 @@ proptest! {
             wanted: wanted.as_ref().ok(),
             secret: scene.secret.as_ref(),
             current: expired,
-            failing: scene.memory.failing.as_ref(),
+            failing: scene.memory.failing.as_deref(),
             next: scene.memory.last_forced,
             pods: None,
             issued: None,
         });
-        let told = announcement(Some(&shown), &status, scene.memory.failing.as_ref());
+        let told = announcement(Some(&shown), &status, scene.memory.failing.as_deref());
         prop_assert!(told.is_none_or(|told| told.note.len() <= 1024));
     }
 }
