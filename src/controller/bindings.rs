@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn binding(name: &str, status: serde_json::Value) -> AlibabaRoleBinding {
+    fn binding(name: &str, status: &serde_json::Value) -> AlibabaRoleBinding {
         serde_json::from_value(json!({
             "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
             "metadata": {
@@ -270,7 +270,7 @@ mod tests {
         };
         binding(
             name,
-            json!({
+            &json!({
                 "conditions": [
                     condition("Ready", "credentials of acs:ram::1:role/app until 2026-01-01T01:00:00Z"),
                     condition("CredentialsIssued", "the last exchange succeeded"),
@@ -341,7 +341,7 @@ mod tests {
         let bindings = Bindings::default();
         let mut by_node = ready("b");
         by_node.status.as_mut().unwrap().source = Some(CredentialSource::EcsMetadata);
-        for shown in [ready("a"), by_node, binding("c", json!(null))] {
+        for shown in [ready("a"), by_node, binding("c", &json!(null))] {
             bindings.take_in(Event::Apply(shown));
         }
         let mut ready = Vec::new();

@@ -253,16 +253,9 @@ fn spread(calls: &[StsCall], due: &Objects) -> usize {
         let Some((namespace, _)) = call.binding() else {
             continue;
         };
-        let ahead = match served.get_mut(namespace) {
-            Some(count) => {
-                *count += 1;
-                *count
-            }
-            None => {
-                forced += 1;
-                forced
-            }
-        };
+        let count = served.get_mut(namespace).unwrap_or(&mut forced);
+        *count += 1;
+        let ahead = *count;
         let waiting = served.values().filter(|count| **count < total).min();
         spread = spread.max(waiting.map_or(0, |least| ahead.saturating_sub(*least)));
     }
