@@ -14,7 +14,7 @@ demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (unde
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
 
-test: kubernetes node lint static ## Everything that CI runs
+test: kubernetes node image lint static ## Everything that CI runs
 	cargo test --locked --no-fail-fast
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
@@ -73,8 +73,9 @@ generate: ## Write the generated files anew (crds/, deploy/, the chart's schema,
 kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machine)
 	@tests/kubernetes/build.sh > /dev/null
 
-image: ## Build the release image without Docker, into target/image (a release build: slow)
+image: ## Build the release image without Docker, into target/image (a release build: ten minutes when cold)
 	deploy/image.sh
 
 node: ## Install what the tests with a real node need (root and Debian; elsewhere they are skipped, and say so)
 	@tests/node/packages.sh
+	@[ -n "$$(tests/node/namespace.sh --check)" ] || tests/node/sdk.sh > /dev/null

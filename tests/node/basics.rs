@@ -83,10 +83,7 @@ pub(crate) async fn a_pod_runs(stage: &Stage) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    stage
-        .kubectl(&["delete", "namespace", "basics", "--wait=false"])
-        .await?;
-    Ok(())
+    stage.forget("basics").await
 }
 
 /// A machine of its own is killed as hard as can be, from outside and without any farewell: its

@@ -9,11 +9,24 @@
     reason = "tests stand outside the product's world"
 )]
 
+#[path = "../simulators/mod.rs"]
+#[allow(
+    unused_imports,
+    reason = "its unit tests are run by another program, this one is its own main"
+)]
+mod simulators;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "each program uses its part of the support tree")]
 mod support;
 
 mod basics;
+mod fallback;
+mod image;
+mod lifecycle;
+mod makers;
+mod rrsa;
+mod sdks;
+mod secrets;
 mod stage;
 
 use std::env;
@@ -39,6 +52,47 @@ fn trials() -> Vec<Trial> {
         trial(
             "nothing_of_a_node_that_was_killed_stays",
             basics::nothing_stays,
+        ),
+        trial(
+            "the_image_holds_the_program_and_nothing_else",
+            image::holds_nothing_else,
+        ),
+        trial(
+            "the_chart_installs_the_image_and_helm_test_is_content",
+            lifecycle::is_installed,
+        ),
+        trial(
+            "pods_with_the_official_sdks_get_their_own_roles_and_follow_new_tokens",
+            sdks::each_gets_its_role,
+        ),
+        trial("tenants_get_nobody_elses_role", sdks::tenants_are_apart),
+        trial(
+            "a_mounted_secret_follows_refreshes_and_a_job_reads_its_variables",
+            secrets::are_followed,
+        ),
+        trial(
+            "sdks_follow_a_secret_through_the_profile_of_the_cli",
+            secrets::profiles_are_followed,
+        ),
+        trial(
+            "the_nodes_role_stands_in_where_oidc_cannot_work",
+            fallback::stands_in,
+        ),
+        trial(
+            "no_pod_is_refused_or_forgotten_while_replicas_restart",
+            lifecycle::replicas_restart,
+        ),
+        trial(
+            "upgrade_and_rollback_under_pods_that_go_on_being_made",
+            lifecycle::is_upgraded_and_rolled_back,
+        ),
+        trial(
+            "all_recovers_from_a_loss_of_power",
+            lifecycle::survives_a_loss_of_power,
+        ),
+        trial(
+            "an_uninstallation_takes_nobodys_credentials",
+            lifecycle::is_uninstalled,
         ),
     ]
 }

@@ -25,6 +25,7 @@ missing() {
   for program in ptp host-local loopback portmap; do
     [ -x "/usr/lib/cni/$program" ] || echo "the CNI plugin $program (tests/node/packages.sh installs it)"
   done
+  /usr/bin/python3 -m pip --version > /dev/null 2>&1 || echo "Debian's Python with pip (tests/node/packages.sh installs it)"
   [ -e /bin/busybox ] || echo "the program /bin/busybox (tests/node/packages.sh installs it)"
   [ "$(id -u)" = 0 ] || return 0
   unshare --net --mount --pid --fork true 2> /dev/null || {

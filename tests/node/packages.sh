@@ -10,9 +10,9 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
   echo "node tier: it will be skipped, for it needs: ${missing//$'\n'/; }" >&2
   exit 0
 fi
-echo "node tier: installing containerd, runc, CNI plugins, iptables, conntrack, iproute2, busybox" >&2
+echo "node tier: installing containerd, runc, CNI plugins, iptables, conntrack, iproute2, busybox, python3-pip" >&2
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
-  containerd runc containernetworking-plugins iptables conntrack iproute2 util-linux busybox-static > /dev/null
+  containerd runc containernetworking-plugins iptables conntrack iproute2 util-linux busybox-static python3 python3-pip > /dev/null
 missing=$(./namespace.sh --check)
 [ -z "$missing" ] || echo "node tier: it will be skipped, for it needs: ${missing//$'\n'/; }" >&2

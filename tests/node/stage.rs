@@ -1,9 +1,12 @@
 //! What the tests of the node tier stand on: the cluster with its node, started once.
 #![expect(clippy::disallowed_methods, reason = "logs are read from a time on")]
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -12,6 +15,8 @@ use crate::support::kubernetes::Cluster;
 use crate::support::kubernetes::node::Node;
 use crate::support::{logs, wait};
 
+/// Where the kubelet keeps what containers print.
+pub(crate) const POD_LOGS: &str = "/var/log/pods";
 /// Longest wait for a pod: its image is here already.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
 
@@ -38,7 +43,8 @@ pub(crate) fn trial(
             let stage = Stage::shared().await?;
             test(stage).await.map_err(|error| {
                 let said = logs::tails(&stage.cluster.log_dir(), since, 15);
-                Failed::from(format!("{error:?}\n{said}"))
+                let pods = logs::tails(Path::new(POD_LOGS), since, 10);
+                Failed::from(format!("{error:?}\n{said}{pods}"))
             })
         })
     })
@@ -64,10 +70,29 @@ impl Stage {
         self.cluster.kubectl(arguments).await?.success()
     }
 
+    /// What helm prints, if it succeeds.
+    pub(crate) async fn helm(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.helm(arguments).await?.success()
+    }
+
+    /// What a program prints, if it succeeds.
+    pub(crate) async fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        self.cluster.run(&command).await?.success()
+    }
+
     /// An object, or a list of them.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Result<Value> {
         let arguments = [&["get", "--output=json"], arguments].concat();
         Ok(serde_json::from_str(&self.kubectl(&arguments).await?)?)
+    }
+
+    /// Begins to delete a namespace and everything in it.
+    pub(crate) async fn forget(&self, namespace: &str) -> Result<()> {
+        self.kubectl(&["delete", "namespace", namespace, "--wait=false"])
+            .await?;
+        Ok(())
     }
 
     /// Waits until a pod says that it is ready.
@@ -80,7 +105,7 @@ impl Stage {
                 let pod = self.json(&["pod", name, "--namespace", namespace]).await?;
                 let ready = condition(&pod, "Ready").context("it has no condition yet")?;
                 ensure!(
-                    ready == "True",
+                    ready["status"] == "True",
                     "it says {ready}; containers: {}",
                     pod["status"]["containerStatuses"]
                 );
@@ -91,11 +116,24 @@ impl Stage {
     }
 }
 
-/// The status of a condition.
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
+/// A variable of a pod's first container.
+pub(crate) fn variable(pod: &Pod, name: &str) -> Option<String> {
+    let container = pod.spec.as_ref()?.containers.first()?;
+    let mut variables = container.env.iter().flatten();
+    let found = variables.find(|variable| variable.name == name)?;
+    found.value.clone()
+}
+
+/// Tells a figure to the person who runs the tests.
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+pub(crate) fn tell(text: &str) {
+    eprintln!("\n    {text}");
+}
+
+/// A condition of an object.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     let conditions = object["status"]["conditions"].as_array()?;
-    let found = conditions
+    conditions
         .iter()
-        .find(|condition| condition["type"] == kind)?;
-    found["status"].as_str()
+        .find(|condition| condition["type"] == kind)
 }

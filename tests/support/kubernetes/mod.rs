@@ -263,6 +263,14 @@ impl Cluster {
         run::run(&self.reaper, &command, b"", HELM).await
     }
 
+    /// Runs another program to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end in time. Its own failure is in [`Output::status`].
+    pub(crate) async fn run(&self, command: &Command) -> Result<Output> {
+        run::run(&self.reaper, command, b"", KUBECTL).await
+    }
+
     /// Applies YAML documents of any kind, as `kubectl apply --server-side` does. Returns what
     /// kubectl says, one line per object.
     ///

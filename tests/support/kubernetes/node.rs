@@ -19,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
 
+use super::control_plane;
 use super::process::Process;
 use super::run::{Output, run};
 use super::{Cluster, Options};
@@ -36,6 +37,8 @@ pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub(crate) const STS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// The address of the ECS metadata service, as on a real instance.
 pub(crate) const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+/// The bridge that has the node's addresses, as `namespace.sh` makes it.
+const BRIDGE: &str = "node0";
 /// The node's name; kubeadm made certificates for it.
 pub(crate) const NAME: &str = "node1";
 /// The addresses of pods.
@@ -87,6 +90,12 @@ impl Cluster {
 impl Node {
     /// What is done once: rights, folders, configuration files.
     async fn prepare(&self, cluster: &Cluster) -> Result<()> {
+        // Nothing is routed out of here, but the API server calls Services: their rules come after a route.
+        let mut route = Command::new("ip");
+        route.args(["route", "replace", control_plane::SERVICES, "dev", BRIDGE]);
+        run(&cluster.reaper, &route, b"", CEILING)
+            .await?
+            .success()?;
         // Logs and commands in pods: the API server asks the kubelet with its own certificate.
         cluster.apply_yaml(KUBELET_RIGHTS).await?;
         let state = cluster.state_dir();
@@ -117,12 +126,7 @@ impl Node {
             let file = images().await?.join(format!("{image}.tar"));
             self.import(cluster, &file).await?;
         }
-        let mut kubelet = Command::new(self.bin.join("kubelet"));
-        kubelet
-            .args(["--config=kubelet.yaml", "--kubeconfig=kubelet.conf"])
-            .arg(format!("--hostname-override={NAME}"))
-            .arg(format!("--node-ip={ADDRESS}"));
-        self.spawn(cluster, "kubelet", &kubelet)?;
+        self.start_kubelet(cluster)?;
         let mut proxy = Command::new(self.bin.join("kube-proxy"));
         proxy
             .args([
@@ -151,6 +155,32 @@ impl Node {
             Ok(Some(()))
         })
         .await
+    }
+
+    fn start_kubelet(&self, cluster: &Cluster) -> Result<()> {
+        let mut kubelet = Command::new(self.bin.join("kubelet"));
+        kubelet
+            .args(["--config=kubelet.yaml", "--kubeconfig=kubelet.conf"])
+            .arg(format!("--hostname-override={NAME}"))
+            .arg(format!("--node-ip={ADDRESS}"));
+        self.spawn(cluster, "kubelet", &kubelet)
+    }
+
+    /// Ends the kubelet and starts it anew, as an upgrade does; pods go on meanwhile. It knows none of
+    /// the tokens that it asked for, and asks for new ones.
+    ///
+    /// # Errors
+    /// When it does not run, or cannot be started.
+    pub(crate) fn restart_kubelet(&self, cluster: &Cluster) -> Result<()> {
+        let found = {
+            let mut programs = self.programs();
+            let index = programs
+                .iter()
+                .position(|program| program.name() == "kubelet");
+            programs.remove(index.context("there is no kubelet")?)
+        };
+        found.kill9()?;
+        self.start_kubelet(cluster)
     }
 
     /// What a loss of power does: kubelet, containerd and everything in pods ends at once, and what
@@ -202,6 +232,23 @@ impl Node {
     pub(crate) async fn import(&self, cluster: &Cluster, archive: &Path) -> Result<()> {
         let archive = archive.display().to_string();
         let arguments = ["--namespace=k8s.io", "images", "import", &archive];
+        self.ctr(cluster, &arguments).await?.success()?;
+        Ok(())
+    }
+
+    /// Gives an image that is on the node another name as well.
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub(crate) async fn tag(&self, cluster: &Cluster, image: &str, name: &str) -> Result<()> {
+        let arguments = [
+            "--namespace=k8s.io",
+            "images",
+            "tag",
+            "--force",
+            image,
+            name,
+        ];
         self.ctr(cluster, &arguments).await?.success()?;
         Ok(())
     }
