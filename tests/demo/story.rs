@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::installation::{Choices, Installation, role, subject};
+use crate::node;
 use crate::stage::{file, kubectl, kubectl_as, say, seen, step};
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
@@ -18,7 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(16);
 /// Longest wait for something that should happen at once.
 const SOON: Duration = Duration::from_secs(30);
 
-const TEAM: &str = r#"
+pub(crate) const TEAM: &str = r#"
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -97,6 +98,7 @@ pub(crate) async fn tell() -> Result<()> {
     ));
     drop(installation);
     drop(cluster);
+    node::show(8).await?;
     let seconds = started.elapsed().as_secs();
     say(&format!(
         "\nAll steps were seen, in {seconds} s. Everything that was started has been ended."
@@ -105,7 +107,7 @@ pub(crate) async fn tell() -> Result<()> {
 }
 
 /// A program of the same build.
-fn beside_this_program(name: &str) -> Result<PathBuf> {
+pub(crate) fn beside_this_program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own
         .parent()
