@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -262,6 +262,9 @@ fn spread(calls: &[StsCall], due: &Objects) -> usize {
     spread
 }
 
+/// Exchanges that are answered within so long were under way together, and one may overtake the other.
+const TOGETHER: TimeDelta = TimeDelta::seconds(2);
+
 /// How many exchanges came after one of the same namespace whose credentials ended later, and how many
 /// were judged. Who was refused has to wait, and is served after others for that.
 fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
@@ -271,13 +274,13 @@ fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
         .filter_map(StsCall::binding)
         .collect();
     let mut seen = HashSet::new();
-    let mut latest: HashMap<&str, DateTime<FixedOffset>> = HashMap::new();
+    let mut before: HashMap<&str, Vec<(DateTime<Utc>, &DateTime<FixedOffset>)>> = HashMap::new();
     let (mut inversions, mut judged) = (0, 0);
-    for (namespace, name) in calls
+    for (time, (namespace, name)) in calls
         .iter()
-        .filter_map(StsCall::binding)
-        .filter(|(namespace, _)| namespace.starts_with("due-"))
-        .filter(|binding| !refused.contains(binding))
+        .filter_map(|call| Some((call.time, call.binding()?)))
+        .filter(|(_, (namespace, _))| namespace.starts_with("due-"))
+        .filter(|(_, binding)| !refused.contains(binding))
     {
         let end = ends.get(&(namespace.to_owned(), name.to_owned()));
         // A second exchange is of what the first one issued.
@@ -285,9 +288,12 @@ fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
             continue;
         };
         judged += 1;
-        let latest = latest.entry(namespace).or_insert(*end);
-        inversions += usize::from(*end < *latest);
-        *latest = (*end).max(*latest);
+        let before = before.entry(namespace).or_default();
+        let overtaken = before
+            .iter()
+            .any(|(served, other)| end < *other && *served + TOGETHER < time);
+        inversions += usize::from(overtaken);
+        before.push((time, end));
     }
     (inversions, judged)
 }

@@ -156,6 +156,8 @@ impl ApiCalls {
 /// One call of STS.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct StsCall {
+    /// When it was answered.
+    pub(crate) time: DateTime<Utc>,
     pub(crate) outcome: String,
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, String>,
