@@ -5,9 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use std::sync::LazyLock;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use base64::engine::general_purpose::STANDARD as ENCODER;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use base64::engine::{Simd, general_purpose::PAD};
 use serde::{Deserialize, Serialize};
 
 use super::json;
@@ -15,6 +20,10 @@ use crate::injection::decision::{Kind, Reason, Warning};
 use crate::injection::mode::Mode;
 use crate::injection::pod::{Pod, Text};
 use crate::injection::seen::{Seen, object_shape};
+
+/// Uses the vector instructions that the machine has: most of an answer is an encoded patch.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static ENCODER: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -284,7 +293,7 @@ fn append_patch(body: &mut Vec<u8>, patch: &[u8]) {
     let start = body.len();
     body.resize(start + encoded, 0);
     // There is exactly as much room as the encoding takes.
-    let written = STANDARD.encode_slice(patch, &mut body[start..]);
+    let written = ENCODER.encode_slice(patch, &mut body[start..]);
     body.truncate(start + written.unwrap_or_default());
     body.extend_from_slice(b"\"}}");
 }
@@ -319,6 +328,7 @@ struct Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -460,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_patch_is_the_last_field_whatever_its_length() {
-        for length in 0..20 {
+        for length in 0..200 {
             let patch = vec![b'x'; length];
             let verdict = Verdict {
                 patch: Some(patch.clone()),

@@ -23,6 +23,7 @@ mod fallback;
 mod fields;
 mod fixture;
 mod modes;
+mod mounted;
 mod namespaced;
 mod operator;
 mod outages;
