@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the multi-call Kubernetes binary of the test cluster, unless it is there already, and
 # prints the folder that holds its names (kube-apiserver, kubectl, helm, …) on standard output.
+# RRSA_TEST_KUBERNETES=1.30 gives the control plane of that version, by the folder of that name here.
 #
 # The cache is shared by all checkouts and keyed by what decides the result: the module's
 # checksums, the source and the Go toolchain. Only the first build on a machine is slow.
@@ -13,8 +14,20 @@ if ! command -v go > /dev/null; then
 fi
 
 names=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl kubeadm helm)
+source=. borrowed=()
+if [ -n "${RRSA_TEST_KUBERNETES:-}" ]; then
+  source=$RRSA_TEST_KUBERNETES
+  if [ ! -e "$source/go.mod" ]; then
+    echo "test cluster: RRSA_TEST_KUBERNETES=$source: there is no folder $PWD/$source" >&2
+    exit 1
+  fi
+  names=(kube-apiserver kube-controller-manager kube-scheduler kubectl)
+  # etcd and helm belong to no version of Kubernetes; kubeadm makes nothing but certificates.
+  borrowed=(etcd helm kubeadm)
+  others=$(RRSA_TEST_KUBERNETES='' ./build.sh)
+fi
 cache=${RRSA_CLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rrsa/cluster}
-key=$(cat go.mod go.sum main.go build.sh <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
+key=$(cat "$source"/{go.mod,go.sum,main.go} build.sh <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
 bin=$cache/$key
 
 if [ ! -e "$bin/complete" ]; then
@@ -24,6 +37,7 @@ if [ ! -e "$bin/complete" ]; then
   flock 9
 fi
 if [ ! -e "$bin/complete" ]; then
+  cd "$source"
   version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
   minor=${version#v*.}
   stamp=k8s.io/component-base/version
@@ -48,6 +62,9 @@ if [ ! -e "$bin/complete" ]; then
     done
   for name in "${names[@]}"; do
     ln -sf hyper "$bin/$name"
+  done
+  for name in "${borrowed[@]}"; do
+    ln -sfn "$others/$name" "$bin/$name"
   done
   touch "$bin/complete"
   echo "test cluster: built in $((SECONDS - started)) s" >&2
