@@ -51,10 +51,9 @@ export RUSTFLAGS="--remap-path-prefix=$PWD=/rrsa --remap-path-prefix=$build=/bui
 export "CC_${target//-/_}=$compiler"
 export "CFLAGS_${target//-/_}=-U_FORTIFY_SOURCE -ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$build=/build"
 export CARGO_TARGET_DIR=$build SOURCE_DATE_EPOCH=0
-# What is linked is made small: the last inlining over all crates counts bytes, and the relocations of
-# a program that may be loaded anywhere are packed.
+# The relocations of a program that may be loaded anywhere are packed: half a megabyte.
 cargo rustc --locked --release --bin rrsa --target "$target" -- \
-  -C opt-level=s -C link-arg=-Wl,-z,pack-relative-relocs >&2
+  -C link-arg=-Wl,-z,pack-relative-relocs >&2
 program=$build/$target/release/rrsa
 if readelf --wide --program-headers --dynamic "$program" | grep -E 'INTERP|NEEDED' >&2; then
   fail "$program is not static"
