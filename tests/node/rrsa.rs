@@ -43,7 +43,7 @@ const FALLBACK_ID: &str = "fallback/external-id";
 const ACCOUNT: &str = "1234567890123456";
 const PROVIDER: &str = "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0test";
 /// How long sessions last, so that nobody waits an hour for a refresh.
-const SESSION: Duration = Duration::from_secs(60);
+const SESSION: Duration = Duration::from_mins(1);
 
 /// The release and what stands beside it.
 pub(crate) struct Rrsa {

@@ -265,6 +265,9 @@ fn spread(calls: &[StsCall], due: &Objects) -> usize {
 /// Exchanges that are answered within so long were under way together, and one may overtake the other.
 const TOGETHER: TimeDelta = TimeDelta::seconds(2);
 
+/// When an exchange was made, and when the credentials ended that it replaced.
+type Served<'a> = (DateTime<Utc>, &'a DateTime<FixedOffset>);
+
 /// How many exchanges came after one of the same namespace whose credentials ended later, and how many
 /// were judged. Who was refused has to wait, and is served after others for that.
 fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
@@ -274,7 +277,7 @@ fn inversions(calls: &[StsCall], ends: &Ends) -> (usize, usize) {
         .filter_map(StsCall::binding)
         .collect();
     let mut seen = HashSet::new();
-    let mut before: HashMap<&str, Vec<(DateTime<Utc>, &DateTime<FixedOffset>)>> = HashMap::new();
+    let mut before: HashMap<&str, Vec<Served>> = HashMap::new();
     let (mut inversions, mut judged) = (0, 0);
     for (time, (namespace, name)) in calls
         .iter()
