@@ -10,7 +10,7 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
 
-demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (under a minute once built)
+demo: kubernetes ## Show on a real Kubernetes what rrsa does, step by step (about a minute once built)
 	cargo build --locked --bins --examples
 	target/debug/examples/demo
 
