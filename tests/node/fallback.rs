@@ -14,7 +14,8 @@ use crate::secrets;
 use crate::stage::Stage;
 use crate::support::wait;
 
-const CEILING: Duration = Duration::from_mins(3);
+/// A provider that worked a moment ago is believed in for five minutes.
+const CEILING: Duration = Duration::from_mins(8);
 const IN: [&str; 2] = ["--namespace", FALLBACK_NAMESPACE];
 
 /// The fallback is used while STS cannot fetch the issuer's keys, and left when it can.

@@ -246,13 +246,18 @@ pub(crate) async fn is_uninstalled(stage: &'static Stage) -> Result<()> {
     };
     makers::beside(stage, "bereaved", Expect::Anything, uninstall).await?;
     let kinds = "all,secret,lease,configmap,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget";
-    let left = in_release(stage, &["get", kinds, "--output=name"]).await?;
-    let left: Vec<_> = left
-        .lines()
-        // What every namespace has.
-        .filter(|name| !["configmap/kube-root-ca.crt", "serviceaccount/default"].contains(name))
-        .collect();
-    ensure!(left.is_empty(), "left in {NAMESPACE}: {left:?}");
+    // Helm waits for the workloads, and their pods take their time to end.
+    wait::until("nothing to be left", Duration::from_mins(2), async || {
+        let left = in_release(stage, &["get", kinds, "--output=name"]).await?;
+        let left: Vec<_> = left
+            .lines()
+            // What every namespace has.
+            .filter(|name| !["configmap/kube-root-ca.crt", "serviceaccount/default"].contains(name))
+            .collect();
+        ensure!(left.is_empty(), "left in {NAMESPACE}: {left:?}");
+        Ok(Some(()))
+    })
+    .await?;
     let kinds = "mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
     let ours = "--selector=app.kubernetes.io/part-of=rrsa";
     let left = stage
