@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
-use super::lines::Say;
 use super::plan::Failing;
 use super::reason::Problem;
 use super::reconcile::Context;
 use super::refresh;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::world::Clock as _;
+use crate::world::runtime_now;
 
 /// Counts a failure and tells when to try again. `expiration` is that of the credentials that stand
 /// meanwhile.
@@ -45,16 +45,16 @@ pub(super) fn remember_failure(
         wait = refresh::while_valid(wait, retry, left);
     }
     let not_before = now + wait;
-    match context.lines.note(problem.reason, now) {
-        Say::Line => warn!(
+    match context.lines.pass(problem.reason, runtime_now()) {
+        Some(0) => warn!(
             reason = problem.reason.as_str(),
             code = problem.code,
             count,
             "{}",
             problem.message
         ),
-        Say::Nothing => {}
-        Say::Unsaid(unsaid) => warn!(
+        None => {}
+        Some(unsaid) => warn!(
             reason = problem.reason.as_str(),
             code = problem.code,
             count,

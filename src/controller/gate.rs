@@ -45,13 +45,17 @@ impl Shared {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a call may leave.
-    async fn leave(&self) {
-        let _first = self.door.lock().await;
+    /// Stands in that line until the budget gives what is asked of it.
+    async fn queue_up(
+        &self,
+        line: &tokio::sync::Mutex<()>,
+        ask: fn(&mut Budget, Duration) -> Result<(), Duration>,
+    ) {
+        let _first = line.lock().await;
         loop {
             let now = self.now();
-            let free = self.budget().leave(now);
-            match free {
+            let given = ask(&mut self.budget(), now);
+            match given {
                 Ok(()) => return,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
@@ -105,19 +109,11 @@ impl StsGate {
 
     /// Waits until one call may be made.
     pub async fn permit(&self) -> Permit {
-        let _first = self.shared.line.lock().await;
-        loop {
-            let now = self.shared.now();
-            let taken = self.shared.budget().take(now);
-            match taken {
-                Ok(()) => {
-                    return Permit {
-                        gate: self.shared.clone(),
-                        used: false,
-                    };
-                }
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
+        let shared = &self.shared;
+        shared.queue_up(&shared.line, Budget::take).await;
+        Permit {
+            gate: shared.clone(),
+            used: false,
         }
     }
 
@@ -134,7 +130,8 @@ impl StsGate {
     where
         F: Future<Output = Result<Issued, sts::Error>>,
     {
-        self.shared.leave().await;
+        let shared = &self.shared;
+        shared.queue_up(&shared.door, Budget::leave).await;
         let sent = self.shared.now();
         // Before the call: one that is cancelled may have reached STS.
         permit.used = true;

@@ -40,7 +40,6 @@ mod failing;
 pub mod fallback;
 pub mod gate;
 mod keys;
-mod lines;
 mod looks;
 pub mod metrics;
 mod oidc_watch;

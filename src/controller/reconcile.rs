@@ -18,7 +18,6 @@ use super::exchange::{Exchanger, service_account_missing};
 use super::exchanges::Exchanges;
 use super::failing::remember_failure;
 use super::gate::Turn;
-use super::lines::Lines;
 use super::metrics::Metrics;
 use super::opt_in::{OptedIn, Pods};
 use super::plan::{Cause, Decision, Memory, Observed, decide, is_proven};
@@ -35,6 +34,7 @@ use super::write::Writer;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::contract::annotations;
 use crate::sts::Issued;
+use crate::telemetry::flood::FloodGate;
 use crate::world::Clock;
 
 /// A binding is looked at again at least this often: timers stand still while a machine sleeps,
@@ -70,8 +70,8 @@ pub struct Context {
     pub memory: Mutex<HashMap<String, Memory>>,
     /// The exchanges that wait and run.
     pub exchanges: Exchanges,
-    /// What is said in the log.
-    pub lines: Lines,
+    /// Which lines are said in the log.
+    pub lines: FloodGate<Reason>,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -6,7 +6,6 @@ use tracing::{debug, info, warn};
 use super::content;
 use super::exchange::Obtained;
 use super::gate::Turn;
-use super::lines::Say;
 use super::plan::{Cause, Effect, Memory, conflict, leftovers};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
@@ -17,7 +16,7 @@ use super::wanted::Wanted;
 use super::write::{Mode, Refresh, WriteError};
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::sts::Issued;
-use crate::world::Clock as _;
+use crate::world::{Clock as _, runtime_now};
 
 /// What a renewal works with.
 pub(super) struct Renewal<'a> {
@@ -192,10 +191,10 @@ impl Renewal<'_> {
     fn tell(&self, renewed: &Refresh<'_>) {
         let (secret, expiration) = (&self.wanted.secret_name, renewed.expiration);
         let reason = Reason::CredentialsFresh;
-        match self.context.lines.note(reason, renewed.issued_at) {
-            Say::Line => info!(secret, %expiration, "refreshed"),
-            Say::Nothing => debug!(secret, %expiration, "refreshed"),
-            Say::Unsaid(unsaid) => {
+        match self.context.lines.pass(reason, runtime_now()) {
+            Some(0) => info!(secret, %expiration, "refreshed"),
+            None => debug!(secret, %expiration, "refreshed"),
+            Some(unsaid) => {
                 info!(secret, %expiration, "refreshed; {unsaid} more since the last line");
             }
         }

@@ -20,7 +20,6 @@ use super::clock::ServiceClock;
 use super::exchange::Exchanger;
 use super::exchanges::{Exchanges, dispatch};
 use super::gate::StsGate;
-use super::lines::Lines;
 use super::looks::Looks;
 use super::metrics::Metrics;
 use super::oidc_watch;
@@ -37,10 +36,15 @@ use crate::imds;
 use crate::serving::liveness::Heart;
 use crate::serving::readiness::Condition;
 use crate::sts;
+use crate::telemetry::flood::FloodGate;
 use crate::world::{Clock, Files, HttpClient, HttpOptions, SystemRandom};
 
 /// Wake-ups that may wait.
 const WAKE_QUEUE: usize = 1024;
+/// Lines of one reason that are logged ...
+const LINES: u32 = 10;
+/// ... in such a time.
+const LINES_PERIOD: Duration = Duration::from_mins(1);
 /// How often what is remembered of deleted bindings is dropped.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
 
@@ -110,7 +114,7 @@ pub(super) async fn work(
         opted_in: Arc::default(),
         memory: std::sync::Mutex::default(),
         exchanges: Exchanges::default(),
-        lines: Lines::default(),
+        lines: FloodGate::new(LINES, LINES_PERIOD),
         metrics: metrics.clone(),
     });
 

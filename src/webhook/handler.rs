@@ -50,6 +50,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DECISION_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Most requests at once. When there are more, one that still waits for its body is given up.
 pub const MAX_REVIEWS: usize = 256;
+/// How long failures of one status are silent after a line.
+const FAILURE_SILENCE: Duration = Duration::from_secs(10);
 /// Memory for large bodies that arrive at once: four of the longest.
 const LARGE_BODIES: usize = 4 * MAX_BODY;
 
@@ -65,7 +67,7 @@ struct Shared {
     metrics: Metrics,
     places: Places,
     large_bodies: Budget,
-    failures: FloodGate,
+    failures: FloodGate<&'static str>,
 }
 
 impl Reviewer {
@@ -78,7 +80,7 @@ impl Reviewer {
             metrics,
             places: Places::new(MAX_REVIEWS),
             large_bodies: Budget::new(LARGE_BODIES),
-            failures: FloodGate::default(),
+            failures: FloodGate::new(1, FAILURE_SILENCE),
         }))
     }
 
