@@ -3,15 +3,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests write real files")]
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::bindings::{SOON, Scene};
 use crate::installation::{Installation, role};
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
+use crate::webhook::create_pod;
 use crate::{choices, reported};
 
 const SWITCHES: &str = r#"webhook:
@@ -183,17 +184,7 @@ async fn create(
             "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
         },
     });
-    let resource = ApiResource::erase::<Pod>(&());
-    let client = scene.namespace.client();
-    let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-    let parameters = PostParams {
-        dry_run,
-        ..PostParams::default()
-    };
-    let made = api
-        .create(&parameters, &serde_json::from_value(pod)?)
-        .await?;
-    Ok(serde_json::to_value(made)?)
+    create_pod(scene.namespace.client(), namespace, pod, dry_run).await
 }
 
 /// Creates the pod as a trial.

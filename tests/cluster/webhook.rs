@@ -30,6 +30,25 @@ struct Pods<'a> {
     namespace: TestNamespace<'a>,
 }
 
+/// Creates the pod as raw JSON and returns what the API server stored (or would store).
+pub(crate) async fn create_pod(
+    client: kube::Client,
+    namespace: &str,
+    pod: Value,
+    dry_run: bool,
+) -> Result<Value> {
+    let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
+    let parameters = PostParams {
+        dry_run,
+        ..PostParams::default()
+    };
+    let made = api
+        .create(&parameters, &serde_json::from_value(pod)?)
+        .await?;
+    Ok(serde_json::to_value(made)?)
+}
+
 impl Pods<'_> {
     async fn with(
         labels: &[(&str, &str)],
@@ -57,18 +76,8 @@ impl Pods<'_> {
 
     /// Creates the pod as raw JSON and returns what the API server stored (or would store).
     async fn create(&self, pod: Value, dry_run: bool) -> Result<Value> {
-        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let client = self.namespace.client();
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client, self.namespace.name(), &resource);
-        let parameters = PostParams {
-            dry_run,
-            ..PostParams::default()
-        };
-        let made = api
-            .create(&parameters, &serde_json::from_value(pod)?)
-            .await?;
-        Ok(serde_json::to_value(made)?)
+        create_pod(client, self.namespace.name(), pod, dry_run).await
     }
 
     /// What the webhook decided about pods of this namespace, by its own log.

@@ -20,13 +20,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::runtime::Runtime;
 
 use crate::simulators::config::{
     FederatedTrust, PrincipalTrust, Provider, Role, SimulatorConfig, Subjects, Trust,
 };
 use crate::simulators::metadata::{Metadata, MetadataConfig};
 use crate::simulators::sts::Sts;
+use crate::support::background::Background;
 use crate::support::kubernetes::{Cluster, Process};
 use crate::support::logs;
 
@@ -88,7 +88,7 @@ pub(crate) struct Installation {
     pub(crate) sts: Sts,
     /// The metadata service of the operator's node.
     pub(crate) metadata: Metadata,
-    runtime: Option<Runtime>,
+    _runtime: Background,
 }
 
 impl Installation {
@@ -120,11 +120,7 @@ impl Installation {
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("jwks.json"), cluster.jwks().await?)?;
         let issuer = issuer(cluster).await?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("simulators")
-            .enable_all()
-            .build()?;
+        let runtime = Background::start("simulators")?;
         let (sts, metadata) = {
             let _inside = runtime.enter();
             let sts = Sts::start(SimulatorConfig {
@@ -163,7 +159,7 @@ impl Installation {
             issuer,
             sts,
             metadata,
-            runtime: Some(runtime),
+            _runtime: runtime,
         };
         installation
             .write_operator_token(cluster, "operator", "sts.aliyuncs.com")
@@ -436,15 +432,6 @@ async fn issuer(cluster: &Cluster) -> Result<String> {
         .as_str()
         .context("the discovery document names no issuer")?
         .to_owned())
-}
-
-impl Drop for Installation {
-    fn drop(&mut self) {
-        // A runtime must not wait for its tasks inside another one.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// A file of the repository.

@@ -15,13 +15,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
 use crate::simulators::config::{PrincipalTrust, Provider, Role, SimulatorConfig, Trust};
 use crate::simulators::metadata::{Metadata, MetadataConfig};
 use crate::simulators::sts::Sts;
 use crate::stage::{POD_LOGS, Stage, variable};
+use crate::support::background::Background;
 use crate::support::kubernetes::node;
 use crate::support::logs;
 
@@ -58,7 +58,7 @@ pub(crate) struct Rrsa {
     /// From the same call to the first pod that was given its role.
     pub(crate) injected_in: Duration,
     /// The simulators live on it, because every test has a runtime of its own.
-    _runtime: Runtime,
+    _runtime: Background,
 }
 
 impl Rrsa {
@@ -87,11 +87,7 @@ impl Rrsa {
         let keys = cluster.state_dir().join("jwks.json");
         fs::write(&keys, cluster.jwks().await?)?;
 
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("simulators")
-            .enable_all()
-            .build()?;
+        let runtime = Background::start("simulators")?;
         let (sts, metadata) = {
             let _inside = runtime.enter();
             let config = SimulatorConfig {

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
+
+use super::background::Background;
 
 /// Bytes that are passed on at once.
 const PIECE: usize = 16 * 1024;
@@ -35,7 +36,7 @@ pub(crate) enum Wire {
 pub(crate) struct Link {
     address: SocketAddr,
     wire: watch::Sender<Wire>,
-    runtime: Option<Runtime>,
+    _runtime: Background,
 }
 
 impl Link {
@@ -44,11 +45,7 @@ impl Link {
     /// # Errors
     /// When there is no free port.
     pub(crate) fn to(server: SocketAddr) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("link")
-            .enable_all()
-            .build()?;
+        let runtime = Background::start("link")?;
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("a free port")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -68,7 +65,7 @@ impl Link {
         Ok(Self {
             address,
             wire,
-            runtime: Some(runtime),
+            _runtime: runtime,
         })
     }
 
@@ -80,15 +77,6 @@ impl Link {
     /// Changes what becomes of connections, those that stand included.
     pub(crate) fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        // A runtime must not wait for its tasks inside another one.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! kubernetes/   a control plane of real components, its users, processes beside it, namespaces
 //! wait          conditions that come true later, each with a ceiling
 //! link          the wire between a process and a server, which a test can cut
+//! background    a runtime for what goes on between tests
 //! logs          the ends of log files for a person, and the search for secrets in them
 //! ```
 //!
@@ -14,6 +15,7 @@
     reason = "tests stand outside the product: they read the real clock, environment and files"
 )]
 
+pub(crate) mod background;
 pub(crate) mod kubernetes;
 pub(crate) mod link;
 pub(crate) mod logs;
