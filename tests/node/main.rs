@@ -42,15 +42,14 @@ use support::kubernetes::node;
 /// Set where the tests must not be skipped.
 const REQUIRE: &str = "RRSA_REQUIRE_NODE";
 
-/// The tests of the installed release do not run reliably yet: an installation failed once right after helm,
-/// and a review that is written to a connection of a replica just as that one closes it is lost, and its pod
-/// refused (seen once in 314 pods). Until both are mended they run by
+/// A known fault: a review that is written to a connection of a replica just as that one closes it is lost,
+/// and its pod refused (seen once in 314 pods). Until it is mended, the tests that can meet it run by
 /// `cargo test --test node -- --include-ignored`.
-const NOT_RELIABLE_YET: bool = true;
+const A_CONNECTION_MAY_BREAK: bool = true;
 
 /// In the order in which they run.
 fn trials() -> Vec<Trial> {
-    let mut trials = vec![
+    vec![
         trial(
             "a_pod_runs_with_its_token_and_logs_and_exec_work",
             basics::a_pod_runs,
@@ -63,8 +62,6 @@ fn trials() -> Vec<Trial> {
             "the_image_holds_the_program_and_nothing_else",
             image::holds_nothing_else,
         ),
-    ];
-    let of_the_release = [
         trial(
             "the_chart_installs_the_image_and_helm_test_is_content",
             lifecycle::is_installed,
@@ -90,11 +87,13 @@ fn trials() -> Vec<Trial> {
         trial(
             "no_pod_is_refused_or_forgotten_while_replicas_restart",
             lifecycle::replicas_restart,
-        ),
+        )
+        .with_ignored_flag(A_CONNECTION_MAY_BREAK),
         trial(
             "upgrade_and_rollback_under_pods_that_go_on_being_made",
             lifecycle::is_upgraded_and_rolled_back,
-        ),
+        )
+        .with_ignored_flag(A_CONNECTION_MAY_BREAK),
         trial(
             "all_recovers_from_a_loss_of_power",
             lifecycle::survives_a_loss_of_power,
@@ -103,9 +102,7 @@ fn trials() -> Vec<Trial> {
             "an_uninstallation_takes_nobodys_credentials",
             lifecycle::is_uninstalled,
         ),
-    ];
-    trials.extend(of_the_release.map(|trial| trial.with_ignored_flag(NOT_RELIABLE_YET)));
-    trials
+    ]
 }
 
 fn main() -> ExitCode {

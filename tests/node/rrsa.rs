@@ -23,7 +23,7 @@ use crate::simulators::sts::Sts;
 use crate::stage::{POD_LOGS, Stage, variable};
 use crate::support::background::Background;
 use crate::support::kubernetes::node;
-use crate::support::logs;
+use crate::support::{logs, wait};
 
 /// Where the release lives.
 pub(crate) const NAMESPACE: &str = "rrsa-system";
@@ -131,7 +131,13 @@ impl Rrsa {
         let started = Instant::now();
         installed.helm(stage, "install", CHART, &[]).await?;
         installed.installed_in = started.elapsed();
-        let pod = pods.create(&PostParams::default(), &first_pod()?).await?;
+        // helm waits for the replicas, not for the node's rules of the Service: until those are there a
+        // pod that asks is refused, as failurePolicy says.
+        let first = first_pod()?;
+        let pod = wait::until("the first pod", Duration::from_mins(1), async || {
+            Ok(Some(pods.create(&PostParams::default(), &first).await?))
+        })
+        .await?;
         let arn = variable(&pod, "ALIBABA_CLOUD_ROLE_ARN");
         ensure!(arn == Some(role("first")), "the first pod has {arn:?}");
         installed.injected_in = started.elapsed();
