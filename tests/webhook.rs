@@ -23,6 +23,8 @@ mod fake_api;
 mod fuzzed;
 #[path = "webhook/hostile.rs"]
 mod hostile;
+#[path = "webhook/leaving.rs"]
+mod leaving;
 #[path = "webhook/logs.rs"]
 mod logs;
 #[path = "webhook/manifests.rs"]

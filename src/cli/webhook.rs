@@ -129,7 +129,7 @@ pub(super) struct Args {
         requires = "tls_cert"
     )]
     tls_key: Option<PathBuf>,
-    /// Seconds between "not ready" and the closing of the listener when told to stop.
+    /// Least seconds between "not ready" and the closing of the listener when told to stop.
     #[arg(
         long,
         env = "RRSA_WEBHOOK_DRAIN_DELAY",
@@ -139,6 +139,17 @@ pub(super) struct Args {
         value_parser = seconds
     )]
     drain_delay: Duration,
+    /// Most seconds to wait, when told to stop, until callers have given up their connections. An API server holds idle
+    /// ones for 90 s; a review that meets a closing one is lost.
+    #[arg(
+        long,
+        env = "RRSA_WEBHOOK_DRAIN_LIMIT",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "100",
+        value_parser = seconds
+    )]
+    drain_limit: Duration,
     /// A file to write when all is ready: JSON with "address" and "adminAddress".
     #[arg(
         long,
@@ -168,6 +179,7 @@ impl Args {
             tls_cert,
             tls_key,
             drain_delay,
+            drain_limit,
             ready_file,
             log,
         } = self;
@@ -202,6 +214,7 @@ impl Args {
                 admin_listener: bind(admin_listen)?,
                 certificates,
                 drain_delay,
+                drain_limit,
                 ready_file,
             };
             // Boxed: the future of a whole server is too large for the stack frame of its caller.

@@ -3,16 +3,24 @@
 //! There is room for so many connections. When it is used up, a newcomer takes the place of the one
 //! that has been idle longest, so that a flood of idle connections keeps nobody out; requests that
 //! are under way are never cut off by it.
+//!
+//! Nor is a caller cut off who writes to an idle connection just as it closes: the API server holds
+//! HTTP/1 connections for later reviews, and a review that meets a closing one is lost, with its
+//! pod. So idle connections are kept for longer than callers keep them, and a server that is about
+//! to stop says so with each answer and lets its callers leave first.
 
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Request, Response, Version};
 use axum_server::Server;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -28,8 +36,9 @@ use super::places::{Place, Places};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a new connection may wait with its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take to arrive, and an HTTP/1 connection may be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the head of a request may take to arrive, and an HTTP/1 connection may be idle. Callers
+/// written in Go, as the API server, close theirs after 90 s (`IdleConnTimeout` of `net/http`).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// After this long without a sign of life an HTTP/2 peer is asked for one.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long that sign of life may take.
@@ -47,14 +56,38 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// How long requests that are being answered may take once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a server that is about to stop looks whether its callers have left.
+const LEFT_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Stops a server.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(axum_server::Handle<SocketAddr>);
+pub struct Stop {
+    handle: axum_server::Handle<SocketAddr>,
+    leaving: Arc<AtomicBool>,
+}
 
 impl Stop {
-    /// Closes the listener; requests that are being answered get 10 s more.
+    /// Goes on serving, but from now on each answer over HTTP/1 is the last one of its connection.
+    pub fn say_goodbye(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Completes when nobody holds a connection.
+    pub async fn left(&self) {
+        while self.connections() > 0 {
+            tokio::time::sleep(LEFT_INTERVAL).await;
+        }
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.handle.connection_count()
+    }
+
+    /// Closes the listener and idle connections; requests that are being answered get 10 s more.
     pub fn stop(&self) {
-        self.0.graceful_shutdown(Some(DRAIN_TIMEOUT));
+        self.handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
     }
 }
 
@@ -70,7 +103,7 @@ pub async fn serve_tls(
 ) -> io::Result<()> {
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
-        .acceptor(Capped::new());
+        .acceptor(Capped::new(&stop));
     let server = limited(axum_server::from_tcp(listener)?, stop).acceptor(acceptor);
     server.serve(router.into_make_service()).await
 }
@@ -80,7 +113,8 @@ pub async fn serve_tls(
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve_plain(listener: TcpListener, router: Router, stop: Stop) -> io::Result<()> {
-    let server = limited(axum_server::from_tcp(listener)?, stop).acceptor(Capped::new());
+    let capped = Capped::new(&stop);
+    let server = limited(axum_server::from_tcp(listener)?, stop).acceptor(capped);
     server.serve(router.into_make_service()).await
 }
 
@@ -99,19 +133,25 @@ fn limited(mut server: Server<SocketAddr>, stop: Stop) -> Server<SocketAddr> {
         .accept_error_handler(|peer, error| {
             tracing::debug!(?peer, %error, "a connection was not accepted");
         })
-        .handle(stop.0)
+        .handle(stop.handle)
 }
 
 /// Gives each connection a place.
 #[derive(Debug, Clone)]
-struct Capped(Places);
+struct Capped {
+    places: Places,
+    leaving: Arc<AtomicBool>,
+}
 
 impl Capped {
-    fn new() -> Self {
+    fn new(stop: &Stop) -> Self {
         let files = limits::raise_open_files()
             .saturating_sub(OTHER_FILES)
             .max(1);
-        Self(Places::new(files.min(MAX_CONNECTIONS)))
+        Self {
+            places: Places::new(files.min(MAX_CONNECTIONS)),
+            leaving: Arc::clone(&stop.leaving),
+        }
     }
 }
 
@@ -122,7 +162,7 @@ impl<S> Accept<TcpStream, S> for Capped {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let accepted = || {
-            let place = self.0.take().ok_or_else(|| {
+            let place = self.places.take().ok_or_else(|| {
                 io::Error::other("more connections are busy than are served at once")
             })?;
             stream.set_nodelay(true)?;
@@ -133,22 +173,30 @@ impl<S> Accept<TcpStream, S> for Capped {
                 evicted: Box::pin(async move { evicted.lost().await }),
                 stuck: None,
             };
-            Ok((connection, Busy { service, place }))
+            let leaving = Arc::clone(&self.leaving);
+            let service = Busy {
+                service,
+                place,
+                leaving,
+            };
+            Ok((connection, service))
         };
         ready(accepted())
     }
 }
 
-/// A service whose connection keeps its place while a request is under way.
+/// A service whose connection keeps its place while a request is under way, and is closed after
+/// the answer once the server is about to stop.
 #[derive(Debug, Clone)]
 struct Busy<S> {
     service: S,
     place: Arc<Place>,
+    leaving: Arc<AtomicBool>,
 }
 
-impl<S, R> Service<R> for Busy<S>
+impl<S, Q, A> Service<Request<Q>> for Busy<S>
 where
-    S: Service<R>,
+    S: Service<Request<Q>, Response = Response<A>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -159,12 +207,19 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
         let working = Working::new(&self.place);
+        // HTTP/2 has a goodbye of its own, which loses nothing.
+        let leaving = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.leaving));
         let answer = self.service.call(request);
         Box::pin(async move {
             let _working = working;
-            answer.await
+            let mut answer = answer.await?;
+            if leaving.is_some_and(|leaving| leaving.load(Ordering::Relaxed)) {
+                let headers = answer.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
         })
     }
 }

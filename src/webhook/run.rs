@@ -1,7 +1,8 @@
 //! The whole webhook as one future: wires the parts and takes them down in order.
 //!
-//! Going down: readiness falls, then a pause in which the balancers hear of it, then the
-//! listener closes, then the reviews under way are answered. Health goes last.
+//! Going down: readiness falls, and each answer asks its caller to call elsewhere; then a pause in
+//! which the balancers hear of it and callers leave; then the listener closes; then the reviews
+//! under way are answered. Health goes last.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -48,8 +49,11 @@ pub struct Options {
     pub admin_listener: TcpListener,
     /// Where the certificate comes from.
     pub certificates: Certificates,
-    /// Pause between "not ready" and the closing of the listener.
+    /// Least pause between "not ready" and the closing of the listener.
     pub drain_delay: Duration,
+    /// Longest pause, while callers still hold connections: a review that is written to one just
+    /// as it closes is lost. The API server gives idle ones up after 90 s.
+    pub drain_limit: Duration,
     /// A file that appears when all is ready, with the addresses.
     pub ready_file: Option<PathBuf>,
 }
@@ -104,6 +108,7 @@ pub async fn run(
         admin_listener,
         certificates,
         drain_delay,
+        drain_limit,
         ready_file,
     } = options;
     let addresses = addresses(&listener, &admin_listener)?;
@@ -173,7 +178,16 @@ pub async fn run(
         {
             tracing::warn!(%error, path = %path.display(), "the ready file stays");
         }
+        stop.say_goodbye();
         tokio::time::sleep(drain_delay).await;
+        let rest = drain_limit.saturating_sub(drain_delay);
+        if tokio::time::timeout(rest, stop.left()).await.is_err() {
+            let connections = stop.connections();
+            tracing::info!(
+                connections,
+                "callers still hold connections; they are closed"
+            );
+        }
         stop.stop();
     };
     let serve = async {

@@ -42,11 +42,6 @@ use support::kubernetes::node;
 /// Set where the tests must not be skipped.
 const REQUIRE: &str = "RRSA_REQUIRE_NODE";
 
-/// A known fault: a review that is written to a connection of a replica just as that one closes it is lost,
-/// and its pod refused (seen once in 314 pods). Until it is mended, the tests that can meet it run by
-/// `cargo test --test node -- --include-ignored`.
-const A_CONNECTION_MAY_BREAK: bool = true;
-
 /// In the order in which they run.
 fn trials() -> Vec<Trial> {
     vec![
@@ -87,13 +82,11 @@ fn trials() -> Vec<Trial> {
         trial(
             "no_pod_is_refused_or_forgotten_while_replicas_restart",
             lifecycle::replicas_restart,
-        )
-        .with_ignored_flag(A_CONNECTION_MAY_BREAK),
+        ),
         trial(
             "upgrade_and_rollback_under_pods_that_go_on_being_made",
             lifecycle::is_upgraded_and_rolled_back,
-        )
-        .with_ignored_flag(A_CONNECTION_MAY_BREAK),
+        ),
         trial(
             "all_recovers_from_a_loss_of_power",
             lifecycle::survives_a_loss_of_power,

@@ -34,6 +34,11 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(api: FakeApi) -> Self {
+        Self::start_with(api, Duration::from_millis(300))
+    }
+
+    /// Starts one with that longest pause before its end; the least is 300 ms.
+    pub(crate) fn start_with(api: FakeApi, drain_limit: Duration) -> Self {
         let on = json!({"pod-identity.alibabacloud.com/injection": "on"});
         api.put(
             "/api/v1/namespaces/team-a",
@@ -80,6 +85,7 @@ impl Webhook {
                 times: Times::default(),
             }),
             drain_delay: Duration::from_millis(300),
+            drain_limit,
             ready_file: Some(folder.path().join("ready.json")),
         };
         let (stop, stopped) = oneshot::channel();

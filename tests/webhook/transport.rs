@@ -47,7 +47,8 @@ async fn others_are_served(webhook: &Webhook) {
     assert_eq!(decision(&answer), "Injected");
 }
 
-async fn tls(webhook: &Webhook, protocol: &[u8]) -> TlsStream<TcpStream> {
+/// A TLS connection for that protocol.
+pub(crate) async fn tls(webhook: &Webhook, protocol: &[u8]) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(webhook.bundle().as_bytes()) {
         roots.add(der.unwrap()).unwrap();
