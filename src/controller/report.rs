@@ -18,6 +18,9 @@ use super::secrets::is_older;
 use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus};
 use crate::contract::FIELD_MANAGER;
 
+/// Where a binding's UID is in its JSON.
+const UID: &str = "/metadata/uid";
+
 /// Reports to the API server.
 pub struct Reporter {
     client: kube::Client,
@@ -86,20 +89,23 @@ impl Reporter {
     async fn write(&self, binding: &AlibabaRoleBinding, status: &AlibabaRoleBindingStatus) -> bool {
         let (name, uid) = (binding.name_any(), binding.uid().unwrap_or_default());
         let namespace = binding.namespace().unwrap_or_default();
-        let patch = json!({
-            "apiVersion": AlibabaRoleBinding::api_version(&()),
-            "kind": AlibabaRoleBinding::kind(&()),
+        let patch = json!([
             // Another binding of the same name is none of ours.
-            "metadata": {"name": name, "uid": uid},
-            "status": status,
-        });
-        let request = Request::new(AlibabaRoleBinding::url_path(&(), Some(&namespace)))
-            .patch_subresource(
-                "status",
-                &name,
-                &PatchParams::apply(FIELD_MANAGER).force(),
-                &Patch::Apply(&patch),
-            );
+            {"op": "test", "path": UID, "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]);
+        // Costs the API server less than an apply, and nobody else has a part of the status.
+        let request =
+            serde_json::from_value(patch)
+                .map_err(kube::core::request::Error::SerializeBody)
+                .and_then(|patch| {
+                    let params = PatchParams {
+                        field_manager: Some(FIELD_MANAGER.to_owned()),
+                        ..PatchParams::default()
+                    };
+                    Request::new(AlibabaRoleBinding::url_path(&(), Some(&namespace)))
+                        .patch_subresource("status", &name, &params, &Patch::Json::<()>(patch))
+                });
         let action = format!("write the status of AlibabaRoleBinding {namespace}/{name}");
         match metadata_of(&self.client, &action, request).await {
             Ok(Ok(answer)) => {
@@ -108,7 +114,7 @@ impl Reporter {
                 written.insert(uid, (version, status.clone()));
                 true
             }
-            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => {
+            Ok(Err(kube::Error::Api(answer))) if is_anothers(&answer) => {
                 debug!("the binding is gone; no status");
                 false
             }
@@ -128,4 +134,11 @@ impl Reporter {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.retain(|uid, _| alive.contains(uid));
     }
+}
+
+/// Whether the binding is gone, or another one has its name: then the test of the UID fails (422).
+fn is_anothers(answer: &kube::core::Status) -> bool {
+    let causes = answer.details.iter().flat_map(|details| &details.causes);
+    let mut tests = causes.filter(|cause| cause.message.contains(UID));
+    matches!(answer.code, 404 | 409) || answer.code == 422 && tests.next().is_some()
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chrono::Utc;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use rrsa::controller::report::Reporter;
 use serde_json::json;
 
 use crate::bindings::SOON;
@@ -74,6 +76,27 @@ async fn a_binding_becomes_a_secret_in_all_formats() -> Result<()> {
             .filter_map(|e| e.reason.as_deref())
             .collect();
         assert_eq!(reasons, ["CredentialsIssued"]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_status_reaches_no_other_binding_of_that_name() -> Result<()> {
+    with_scene(async |scene| {
+        scene.issue().await?;
+        let binding = scene.ready().await?;
+        let status = binding.status.clone().unwrap_or_default();
+        let mut former = binding.clone();
+        former.metadata.uid = Some("5f1c3a0e-0000-4000-8000-000000000000".to_owned());
+        let mut of_former = status.clone();
+        of_former.secret_name = Some("of-the-former".to_owned());
+        let reporter = Reporter::new(Cluster::shared().await?.client().await?);
+        let report = reporter.report(&former, None, &of_former, None, Utc::now());
+        ensure!(!report.await, "another binding's status was written");
+        assert_eq!(scene.ready().await?.status.as_ref(), Some(&status));
+        let report = reporter.report(&binding, None, &status, None, Utc::now());
+        ensure!(report.await, "the binding's own status was not written");
         Ok(())
     })
     .await
