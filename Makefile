@@ -32,9 +32,8 @@ bench-webhook: kubernetes ## Measure the webhook as a process; FIGURES="--neighb
 # What scale is given: SCALE='--bindings 10000 --namespaces 500 --steady 60 --due 1000 --due-namespaces 50' is design 9.
 SCALE ?=
 scale: kubernetes ## Measure the release build with many bindings on a real API server (SCALE='--bindings 10000 …')
-	cargo build --locked --release --bin rrsa
-	cargo build --locked --bins --examples --tests
-	target/debug/examples/scale $(SCALE)
+	cargo build --locked --release --bin rrsa --example simulators --example scale
+	target/release/examples/scale $(SCALE)
 
 chaos: kubernetes ## 1,000 pods while webhook replicas restart and their authority rotates 20 times (minutes)
 	RRSA_TEST_CHAOS=full cargo test --locked --test cluster chaos:: -- --nocapture

@@ -48,7 +48,7 @@ struct Arguments {
     rrsa: PathBuf,
 
     /// The simulator of STS
-    #[arg(long, default_value = "target/debug/examples/simulators")]
+    #[arg(long, default_value = "target/release/examples/simulators")]
     simulators: PathBuf,
 
     /// How many bindings
