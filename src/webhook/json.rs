@@ -79,10 +79,11 @@ pub fn from_slice<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
         depth: 0,
     };
     let value = T::deserialize(&mut reader).map_err(|error| reader.placed(error))?;
-    match reader.token() {
-        Err(_) => Ok(value),
-        Ok(_) => Err(reader.error(Problem::Syntax)),
+    reader.at = scan::blanks(text, reader.at);
+    if reader.at < text.len() {
+        return Err(reader.error(Problem::Syntax));
     }
+    Ok(value)
 }
 
 struct Reader<'de> {
@@ -92,6 +93,8 @@ struct Reader<'de> {
 }
 
 impl<'de> Reader<'de> {
+    /// Reads everything up to there once more, for the number of the line.
+    #[cold]
     fn error(&self, problem: Problem) -> Error {
         let read = &self.text[..self.at.min(self.text.len())];
         let line_start = read.iter().rposition(|byte| *byte == b'\n');
@@ -109,6 +112,11 @@ impl<'de> Reader<'de> {
         } else {
             error
         }
+    }
+
+    #[cold]
+    fn ended(&self) -> Error {
+        self.error(Problem::End)
     }
 
     #[cold]
@@ -135,7 +143,7 @@ impl<'de> Reader<'de> {
     fn token(&mut self) -> Result<u8> {
         self.at = scan::blanks(self.text, self.at);
         let next = self.text.get(self.at).copied();
-        next.ok_or_else(|| self.error(Problem::End))
+        next.ok_or_else(|| self.ended())
     }
 
     #[inline]

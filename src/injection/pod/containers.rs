@@ -304,6 +304,16 @@ impl Place {
     }
 
     fn of_posix(path: &str, ours: &str) -> Self {
+        // Nearly all paths are clean and differ early on.
+        let differs = || {
+            path.bytes()
+                .zip(ours.bytes())
+                .any(|(one, other)| one != other)
+        };
+        let mut pairs = path.as_bytes().windows(2);
+        if path.starts_with('/') && differs() && !pairs.any(|pair| matches!(pair, b"//" | b"/.")) {
+            return Self::Elsewhere;
+        }
         // Only as many parts as ours has can be equal; deeper ones are counted.
         let mut parts = [""; OUR_DEPTH];
         let mut depth = 0;
