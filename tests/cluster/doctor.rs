@@ -7,10 +7,11 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -45,6 +46,25 @@ kind: ClusterRoleBinding
 metadata: {name: doctor-tester}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: doctor-tester}
 subjects: [{kind: ServiceAccount, name: doctor-tester, namespace: default}]
+";
+
+/// No Event can be created about the pod `a-secret`.
+const SILENCE: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: silence}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [events.k8s.io], apiVersions: ['*'], resources: [events], operations: [CREATE]}
+  validations:
+  - {expression: \"!has(object.regarding) || object.regarding.name != 'a-secret'\", message: nothing is said about it}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: silence}
+spec: {policyName: silence, validationActions: [Deny]}
 ";
 
 /// A namespace with the `ServiceAccount` `app`, and what is changed about it.
@@ -235,9 +255,64 @@ async fn the_controller_tells_a_pods_problem_by_one_event_however_often_it_looks
         })
         .await?;
         ensure!(told().await?.len() == 2, "{:?}", told().await?);
+
+        // An event that cannot be created keeps no other from being told, and comes when it can.
+        patient.label("off").await?;
+        silence(&cluster, &patient.0).await?;
+        for name in ["a-secret", "b-open"] {
+            patient.pod(name, json!({})).await?;
+        }
+        patient.label("on").await?;
+        let about = async |name: &str| {
+            let all = told().await?;
+            let mut regarding = all.iter().filter_map(|event| event.regarding.as_ref());
+            let told = regarding.any(|object| object.name.as_deref() == Some(name));
+            anyhow::Ok(told.then_some(()))
+        };
+        wait::until("the event of the other pod", CEILING, async || {
+            Ok(about("b-open").await?)
+        })
+        .await?;
+        ensure!(about("a-secret").await?.is_none());
+        let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(cluster.client().await?);
+        bindings.delete("silence", &DeleteParams::default()).await?;
+        wait::until("the event that was refused", CEILING, async || {
+            Ok(about("a-secret").await?)
+        })
+        .await?;
         installation.ensure_running()
     };
     reported(test.await)
+}
+
+/// Lets no event about `a-secret` be created, and waits until that works.
+async fn silence(cluster: &Cluster, namespace: &TestNamespace<'_>) -> Result<()> {
+    let events = namespace.api::<Event>();
+    cluster.apply_yaml(SILENCE).await?;
+    let event = serde_json::from_value(json!({
+        "metadata": {"name": "try"},
+        "action": "Try",
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reason": "Try",
+        "regarding": {"kind": "Pod", "name": "a-secret", "namespace": namespace.name()},
+        "reportingController": "example.com/try",
+        "reportingInstance": "try",
+        "type": "Normal",
+    }))?;
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    wait::until("the refusal of an event", CEILING, async || {
+        match events.create(&dry_run, &event).await {
+            Err(kube::Error::Api(status)) if status.message.contains("nothing is said") => {
+                Ok(Some(()))
+            }
+            Err(error) => Err(wait::hopeless(error.into())),
+            Ok(_) => Ok(None),
+        }
+    })
+    .await
 }
 
 #[tokio::test]
