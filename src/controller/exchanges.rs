@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::bindings::Name;
+use super::context::Context;
 use super::gate::Permit;
 use super::queue::{FairQueue, Taken, Waiting};
-use super::reconcile::{Context, Licence, exchange_now};
+use super::reconcile::{Licence, exchange_now};
 use super::watches::Wake;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
+use super::context::Context;
 use super::plan::Failing;
 use super::reason::Problem;
-use super::reconcile::Context;
 use super::refresh;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::world::Clock as _;

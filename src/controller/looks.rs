@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::agenda::Agenda;
 use super::bindings::{Change, Name};
-use super::reconcile::{Context, reconcile};
+use super::context::Context;
+use super::reconcile::reconcile;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 use crate::world::runtime_now;
 

@@ -31,6 +31,7 @@ pub mod chain;
 pub mod claims;
 pub mod clock;
 pub mod content;
+pub mod context;
 pub mod delegation;
 pub mod election;
 mod events;

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use tracing::{debug, info};
 
 use super::bindings::Name;
+use super::context::Context;
 use super::fallback::{Fallback, PROBE_EVERY};
-use super::reconcile::Context;
 use super::wanted::resolve;
 use super::watches::Wake;
 use crate::world::runtime_now;

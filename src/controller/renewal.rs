@@ -4,12 +4,13 @@ use kube::ResourceExt;
 use tracing::{debug, info, warn};
 
 use super::content;
+use super::context::Context;
 use super::exchange::Obtained;
 use super::gate::Turn;
 use super::plan::{Cause, Effect, Memory, conflict, leftovers};
 use super::queue::ExchangeKey;
 use super::reason::{Class, Problem, Reason};
-use super::reconcile::{Answer, Context, Licence};
+use super::reconcile::{Answer, Licence};
 use super::refresh;
 use super::secrets::{SecretFacts, Tenure};
 use super::wanted::Wanted;

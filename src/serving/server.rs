@@ -38,7 +38,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of a request may take to arrive, and an HTTP/1 connection may be idle. Callers
 /// written in Go, as the API server, close theirs after 90 s (`IdleConnTimeout` of `net/http`).
-const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
 /// After this long without a sign of life an HTTP/2 peer is asked for one.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long that sign of life may take.
