@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 #[expect(clippy::print_stderr, reason = "the last word of a failed command")]
 fn main() -> ExitCode {
     // One TLS provider for the whole process, before anything can open a connection.

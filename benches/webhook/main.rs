@@ -94,6 +94,11 @@ enum Command {
     Floor(floor::Args),
 }
 
+// As in the program that is measured.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

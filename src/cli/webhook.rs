@@ -140,7 +140,7 @@ pub(super) struct Args {
     )]
     drain_delay: Duration,
     /// Most seconds to wait, when told to stop, until callers have given up their connections. An API server holds idle
-    /// ones for 90 s; a review that meets a closing one is lost.
+    /// ones for 90 s; a review that meets a closing one is lost. The pod's grace period must be 20 s longer.
     #[arg(
         long,
         env = "RRSA_WEBHOOK_DRAIN_LIMIT",

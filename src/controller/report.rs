@@ -18,9 +18,6 @@ use super::secrets::is_older;
 use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus};
 use crate::contract::FIELD_MANAGER;
 
-/// Where a binding's UID is in its JSON.
-const UID: &str = "/metadata/uid";
-
 /// Reports to the API server.
 pub struct Reporter {
     client: kube::Client,
@@ -91,7 +88,7 @@ impl Reporter {
         let namespace = binding.namespace().unwrap_or_default();
         let patch = json!([
             // Another binding of the same name is none of ours.
-            {"op": "test", "path": UID, "value": uid},
+            {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]);
         // Costs the API server less than an apply, and nobody else has a part of the status.
@@ -115,7 +112,7 @@ impl Reporter {
                 true
             }
             Ok(Err(kube::Error::Api(answer))) if is_anothers(&answer) => {
-                debug!("the binding is gone; no status");
+                debug!("the binding is gone or another one; no status");
                 false
             }
             Ok(Err(error)) => {
@@ -136,9 +133,29 @@ impl Reporter {
     }
 }
 
-/// Whether the binding is gone, or another one has its name: then the test of the UID fails (422).
+/// Whether the binding is gone, or another one has its name: then the test of the UID fails. The API
+/// server answers that with 422 and, unlike for a status that it finds invalid, names no cause.
 fn is_anothers(answer: &kube::core::Status) -> bool {
     let causes = answer.details.iter().flat_map(|details| &details.causes);
-    let mut tests = causes.filter(|cause| cause.message.contains(UID));
-    matches!(answer.code, 404 | 409) || answer.code == 422 && tests.next().is_some()
+    matches!(answer.code, 404 | 409) || answer.code == 422 && causes.count() == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::gone(json!({"code": 404, "reason": "NotFound", "details": {"name": "app"}}), true)]
+    #[case::other_uid(json!({"code": 422, "reason": "Invalid", "details": {},
+        "message": "the server rejected our request due to an error in our request"}), true)]
+    #[case::invalid(json!({"code": 422, "reason": "Invalid", "details": {"causes": [
+        {"reason": "FieldValueInvalid", "message": "Invalid value", "field": "status.roleArn"}]}}), false)]
+    #[case::forbidden(json!({"code": 403, "reason": "Forbidden"}), false)]
+    fn a_namesake_is_told_from_an_invalid_status(
+        #[case] answer: serde_json::Value,
+        #[case] is: bool,
+    ) {
+        assert_eq!(is_anothers(&serde_json::from_value(answer).unwrap()), is);
+    }
 }

@@ -24,7 +24,7 @@ use axum::http::{Request, Response, Version};
 use axum_server::Server;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tower_service::Service;
@@ -34,7 +34,8 @@ use super::places::{Place, Places};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a new connection may wait with its first request.
+/// How long a new connection to the plain listener may wait with its first request. Over TLS it may wait
+/// as long as between requests: callers written in Go open some that they use later.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of a request may take to arrive, and an HTTP/1 connection may be idle. Callers
 /// written in Go, as the API server, close theirs after 90 s (`IdleConnTimeout` of `net/http`).
@@ -56,6 +57,9 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// How long requests that are being answered may take once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is read at once. TLS itself asks for 4 KiB at a time, which would be two calls of the kernel for
+/// the smallest review.
+const READ_BUFFER: usize = 16 * 1024;
 /// How often a server that is about to stop looks whether its callers have left.
 const LEFT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -104,7 +108,9 @@ pub async fn serve_tls(
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .acceptor(Capped::new(&stop));
-    let server = limited(axum_server::from_tcp(listener)?, stop).acceptor(acceptor);
+    let server = limited(axum_server::from_tcp(listener)?, stop)
+        .first_request_timeout(HEADER_TIMEOUT)
+        .acceptor(acceptor);
     server.serve(router.into_make_service()).await
 }
 
@@ -114,7 +120,9 @@ pub async fn serve_tls(
 /// When the listener cannot be used.
 pub async fn serve_plain(listener: TcpListener, router: Router, stop: Stop) -> io::Result<()> {
     let capped = Capped::new(&stop);
-    let server = limited(axum_server::from_tcp(listener)?, stop).acceptor(capped);
+    let server = limited(axum_server::from_tcp(listener)?, stop)
+        .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+        .acceptor(capped);
     server.serve(router.into_make_service()).await
 }
 
@@ -128,7 +136,6 @@ fn limited(mut server: Server<SocketAddr>, stop: Stop) -> Server<SocketAddr> {
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     server
-        .first_request_timeout(FIRST_REQUEST_TIMEOUT)
         // Broken handshakes are the peer's business and come in floods.
         .accept_error_handler(|peer, error| {
             tracing::debug!(?peer, %error, "a connection was not accepted");
@@ -169,7 +176,7 @@ impl<S> Accept<TcpStream, S> for Capped {
             let place = Arc::new(place);
             let evicted = Arc::clone(&place);
             let connection = Connection {
-                stream,
+                stream: BufReader::with_capacity(READ_BUFFER, stream),
                 evicted: Box::pin(async move { evicted.lost().await }),
                 stuck: None,
             };
@@ -244,14 +251,14 @@ impl Drop for Working {
 
 /// A connection that breaks when it has lost its place, or when the peer does not read.
 struct Connection {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     evicted: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     /// Runs while something cannot be written.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
+    fn stream(&mut self) -> Pin<&mut BufReader<TcpStream>> {
         Pin::new(&mut self.stream)
     }
 

@@ -32,11 +32,10 @@ const AT_ONCE: usize = 4;
 /// Longest wait for one step of a rotation, or for a replica.
 const STEP: Duration = Duration::from_mins(1);
 /// Short lives, so that rotations are quick and replicas renew their certificates meanwhile.
-const LIVES: [&str; 4] = [
+const LIVES: [&str; 3] = [
     "--certificate-life=40",
     "--trust-delay=2",
     "--drain-delay=1",
-    "--drain-limit=3",
 ];
 
 /// How much of it.

@@ -270,14 +270,14 @@ async fn the_controller_tells_a_pods_problem_by_one_event_however_often_it_looks
             anyhow::Ok(told.then_some(()))
         };
         wait::until("the event of the other pod", CEILING, async || {
-            Ok(about("b-open").await?)
+            about("b-open").await
         })
         .await?;
         ensure!(about("a-secret").await?.is_none());
         let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(cluster.client().await?);
         bindings.delete("silence", &DeleteParams::default()).await?;
         wait::until("the event that was refused", CEILING, async || {
-            Ok(about("a-secret").await?)
+            about("a-secret").await
         })
         .await?;
         installation.ensure_running()

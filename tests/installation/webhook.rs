@@ -58,6 +58,8 @@ impl Installation {
                 "--listen=127.0.0.1:0",
                 "--admin-listen=127.0.0.1:0",
                 "--server-name=127.0.0.1",
+                // The API server of a test keeps connections for longer than a test waits.
+                "--drain-limit=5",
             ])
             .args(arguments)
             .arg("--config")

@@ -247,7 +247,7 @@ pub(crate) async fn is_uninstalled(stage: &'static Stage) -> Result<()> {
     makers::beside(stage, "bereaved", Expect::Anything, uninstall).await?;
     let kinds = "all,secret,lease,configmap,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget";
     // Helm waits for the workloads, and their pods take their time to end.
-    wait::until("nothing to be left", Duration::from_mins(2), async || {
+    wait::until("nothing to be left", Duration::from_mins(3), async || {
         let left = in_release(stage, &["get", kinds, "--output=name"]).await?;
         let left: Vec<_> = left
             .lines()
