@@ -20,6 +20,7 @@ use std::sync::{Mutex, OnceLock};
 
 use rrsa::api::configuration::Configuration;
 use rrsa::contract;
+use rstest::rstest;
 use serde_json::{Map, Value, json};
 
 /// The example with all switches on.
@@ -346,6 +347,33 @@ fn pods_keep_to_restricted_pod_security() {
         }
     }
     assert_eq!(seen, 4, "two deployments, the hook, the test");
+}
+
+/// A replica that is told to stop waits for its callers, and is not killed while it answers the last.
+#[rstest]
+#[case::of_the_chart(json!({}), 120)]
+#[case::short(json!({"webhook": {"terminationGracePeriodSeconds": 45}}), 45)]
+#[case::long(json!({"webhook": {"terminationGracePeriodSeconds": 600}}), 600)]
+fn a_webhook_may_take_longer_to_end_than_it_drains(#[case] over: Value, #[case] grace: u64) {
+    let objects = objects(&rendered("ack-managed.yaml", &over, &[]));
+    let mut pods = objects.iter().flat_map(pods);
+    let drains = |pod: &&Value| pod["containers"][0]["args"][0] == "webhook";
+    let pod = pods.find(drains).expect("the webhook");
+    assert_eq!(pod["terminationGracePeriodSeconds"], grace);
+    let args = pod["containers"][0]["args"].as_array().unwrap();
+    let seconds = |flag: &str| {
+        let mut args = args.iter().filter_map(Value::as_str);
+        let value = args
+            .find_map(|arg| arg.strip_prefix(flag))
+            .expect("the flag");
+        value.parse::<u64>().unwrap()
+    };
+    let (delay, limit) = (seconds("--drain-delay="), seconds("--drain-limit="));
+    // Reviews under way get 10 s after that.
+    assert!(
+        delay <= limit && limit + 10 < grace,
+        "{delay} {limit} {grace}"
+    );
 }
 
 #[test]
