@@ -122,7 +122,7 @@ impl Context {
     }
 
     /// The first of these bindings, if it is another one.
-    pub(super) fn first_of(
+    fn first_of(
         &self,
         binding: &AlibabaRoleBinding,
         names: &[String],

@@ -9,8 +9,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::api::{api_problem, within};
 use super::context::Context;
-use super::exchange::Obtained;
-use super::exchange::service_account_missing;
+use super::exchange::{Obtained, service_account_missing};
 use super::failing::remember_failure;
 use super::gate::Turn;
 use super::plan::{Cause, Decision, Observed, decide};
