@@ -97,6 +97,19 @@ async fn a_status_reaches_no_other_binding_of_that_name() -> Result<()> {
         assert_eq!(scene.ready().await?.status.as_ref(), Some(&status));
         let report = reporter.report(&binding, None, &status, None, DateTime::UNIX_EPOCH);
         ensure!(report.await, "the binding's own status was not written");
+
+        // By this the reporter knows a namesake's refusal from that of a status that is wrong.
+        let of_former = json!([{"op": "test", "path": "/metadata/uid", "value": "former"}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(of_former)?);
+        let name = binding.metadata.name.as_deref().context("no name")?;
+        let (bindings, parameters) = (scene.bindings(), PatchParams::default());
+        let patched = bindings.patch_status(name, &parameters, &patch);
+        let Err(kube::Error::Api(refusal)) = patched.await else {
+            anyhow::bail!("the patch was not refused");
+        };
+        ensure!(refusal.code == 422, "{refusal:?}");
+        let causes = refusal.details.map(|details| details.causes);
+        ensure!(causes.unwrap_or_default().is_empty(), "it names causes");
         Ok(())
     })
     .await
