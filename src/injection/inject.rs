@@ -110,7 +110,8 @@ impl<'a> Plan<'a> {
             ],
             volumes,
             annotations,
-            operations: Vec::new(),
+            // Enough for most pods.
+            operations: Vec::with_capacity(16),
             volume_needed: false,
             chosen: 0,
             served: 0,

@@ -126,7 +126,7 @@ impl<'a> Merge<'a> {
             return;
         }
         let mut superfluous = Vec::new();
-        let mut missing = Vec::new();
+        let mut missing = Vec::with_capacity(self.injection.variables.len());
         let rewrite = self.injection.override_env && self.out_of_order();
         for assignment in assignments(self.injection) {
             let (variable, value) = assignment;

@@ -59,6 +59,26 @@ impl Seen<Cow<'_, str>> {
     }
 }
 
+/// A value that is large beside the others of its object, in a place of its own, so that it is not
+/// copied with them.
+impl<'de, T: Shape<'de>> Shape<'de> for Box<T> {
+    fn from_text(text: Cow<'de, str>) -> Option<Self> {
+        T::from_text(text).map(Self::new)
+    }
+
+    fn from_truth(truth: bool) -> Option<Self> {
+        T::from_truth(truth).map(Self::new)
+    }
+
+    fn from_list<A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        Ok(T::from_list(list)?.map(Self::new))
+    }
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
+        Ok(T::from_map(map)?.map(Self::new))
+    }
+}
+
 /// How a type is made from the one shape that it accepts. `None`: any other shape.
 pub trait Shape<'de>: Sized {
     /// From a string.

@@ -9,6 +9,7 @@
 //! pod. So idle connections are kept for longer than callers keep them, and a server that is about
 //! to stop says so with each answer and lets its callers leave first.
 
+use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
@@ -18,12 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::{Bytes, HttpBody};
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response, Version};
+use axum::{BoxError, Router, ServiceExt};
 use axum_server::Server;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -99,19 +102,25 @@ impl Stop {
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve_tls(
+pub async fn serve_tls<S, A>(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
-    router: Router,
+    service: S,
     stop: Stop,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<A>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    A: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .acceptor(Capped::new(&stop));
     let server = limited(axum_server::from_tcp(listener)?, stop)
         .first_request_timeout(HEADER_TIMEOUT)
         .acceptor(acceptor);
-    server.serve(router.into_make_service()).await
+    server.serve(service.into_make_service()).await
 }
 
 /// Serves over plain HTTP until stopped; returns when the last request is answered.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Bytes, HttpBody};
 
 /// What every body may take without being counted: nearly all reviews fit, so that a few large
 /// bodies cannot keep them out.
@@ -79,7 +79,10 @@ impl Drop for Share {
 ///
 /// # Errors
 /// See [`BodyError`]. A dead-line is the caller's matter.
-pub async fn receive(mut body: Body, limit: usize, budget: &Budget) -> Result<Received, BodyError> {
+pub async fn receive<B>(mut body: B, limit: usize, budget: &Budget) -> Result<Received, BodyError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     // What the peer says that it will send, or nothing. Its memory is set aside before it is used.
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut share = Share {
@@ -119,7 +122,10 @@ pub async fn receive(mut body: Body, limit: usize, budget: &Budget) -> Result<Re
 }
 
 /// The next piece of data that is not empty.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
         match frame {
@@ -137,6 +143,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use futures::{FutureExt, StreamExt};
 
     fn pieces(sizes: &[usize]) -> Body {

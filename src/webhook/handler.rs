@@ -11,18 +11,20 @@
 //! | 500 | namespace, ServiceAccount or bindings cannot be read, or a fault of ours |
 //! | 503 | more reviews, or more large ones, at once than are served |
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::{Bytes, HttpBody};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use futures::FutureExt;
 use tokio::time::timeout;
+use tower_service::Service;
 
 use super::body::{self, BodyError, Budget};
 use super::metrics::{Metrics, status_label};
@@ -38,7 +40,7 @@ use crate::injection::resolve::{
 use crate::injection::settings::Settings;
 use crate::serving::places::Places;
 use crate::telemetry::flood::FloodGate;
-use crate::world::runtime_now;
+use crate::world::{BoxFuture, runtime_now};
 
 /// The path that the API server calls.
 pub const PATH: &str = "/mutate";
@@ -55,7 +57,8 @@ const FAILURE_SILENCE: Duration = Duration::from_secs(10);
 /// Memory for large bodies that arrive at once: four of the longest.
 const LARGE_BODIES: usize = 4 * MAX_BODY;
 
-/// What every review needs.
+/// What every review needs. As a service it answers every request; there is one path, so no router stands
+/// before it.
 #[derive(Debug, Clone)]
 pub struct Reviewer(Arc<Shared>);
 
@@ -89,11 +92,6 @@ impl Reviewer {
         self.0.settings.store(Arc::new(settings));
     }
 
-    /// The routes.
-    pub fn router(self) -> Router {
-        Router::new().route(PATH, post(mutate)).with_state(self)
-    }
-
     /// Decides about one body and writes the answer.
     ///
     /// # Errors
@@ -113,7 +111,7 @@ impl Reviewer {
                 let target = review.before.as_ref().map_or(Target::NewPod, |before| {
                     Target::NewEphemeral(before.ephemeral_names().collect())
                 });
-                let decision = self.0.decide(&settings, &review.namespace, pod, &target);
+                let decision = pin!(self.0.decide(&settings, &review.namespace, pod, &target));
                 timeout(DECISION_TIMEOUT, decision)
                     .await
                     .map_err(|_| Failure::TooSlow)??
@@ -296,8 +294,36 @@ impl IntoResponse for Failure {
     }
 }
 
-async fn mutate(State(reviewer): State<Reviewer>, request: Request) -> Response {
-    match answer(&reviewer, request).await {
+impl<B> Service<Request<B>> for Reviewer
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let reviewer = self.clone();
+        Box::pin(async move { Ok(mutate(&reviewer, request).await) })
+    }
+}
+
+async fn mutate<B>(reviewer: &Reviewer, request: Request<B>) -> Response
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    if request.uri().path() != PATH {
+        return (StatusCode::NOT_FOUND, "reviews go to /mutate").into_response();
+    }
+    if request.method() != Method::POST {
+        let allow = [(header::ALLOW, "POST")];
+        return (StatusCode::METHOD_NOT_ALLOWED, allow, "reviews are posted").into_response();
+    }
+    match answer(reviewer, request).await {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(failure) => {
             reviewer.0.failed(&failure);
@@ -306,24 +332,30 @@ async fn mutate(State(reviewer): State<Reviewer>, request: Request) -> Response 
     }
 }
 
-async fn answer(reviewer: &Reviewer, request: Request) -> Result<Vec<u8>, Failure> {
+async fn answer<B>(reviewer: &Reviewer, request: Request<B>) -> Result<Vec<u8>, Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     if !is_plain_json(request.headers()) {
         return Err(Failure::MediaType);
     }
     let place = reviewer.0.places.take().ok_or(Failure::Busy)?;
-    let receiving = body::receive(request.into_body(), MAX_BODY, &reviewer.0.large_bodies);
-    let body = tokio::select! {
-        biased;
-        received = timeout(BODY_TIMEOUT, receiving) => {
-            received.map_err(|_| Failure::BodyTooSlow)?.map_err(Failure::Body)?
+    let body = {
+        let bytes = request.into_body();
+        let receiving = pin!(body::receive(bytes, MAX_BODY, &reviewer.0.large_bodies));
+        tokio::select! {
+            biased;
+            received = timeout(BODY_TIMEOUT, receiving) => {
+                received.map_err(|_| Failure::BodyTooSlow)?.map_err(Failure::Body)?
+            }
+            () = place.lost() => return Err(Failure::Busy),
         }
-        () = place.lost() => return Err(Failure::Busy),
     };
     if !place.work() {
         return Err(Failure::Busy);
     }
     // A panic is a bug, but one pod's bug is not to take the connection of the others down.
-    AssertUnwindSafe(reviewer.review(&body.bytes))
+    AssertUnwindSafe(pin!(reviewer.review(&body.bytes)))
         .catch_unwind()
         .await
         .unwrap_or(Err(Failure::Fault))

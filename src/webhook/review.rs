@@ -27,6 +27,8 @@ static ENCODER: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
+/// Room for everything in an answer but its patch, where there are no warnings.
+const WITHOUT_PATCH: usize = 512;
 /// Longest uid that is echoed; the API server's have 36 characters.
 const MAX_UID: usize = 128;
 
@@ -43,9 +45,9 @@ pub struct Review<'a> {
     pub dry_run: bool,
     /// The pod to be created or to get ephemeral containers; `None` when the request is about
     /// something else.
-    pub pod: Option<Pod<'a>>,
+    pub pod: Option<Box<Pod<'a>>>,
     /// The pod as it was, where it gets ephemeral containers.
-    pub before: Option<Pod<'a>>,
+    pub before: Option<Box<Pod<'a>>>,
 }
 
 /// Why a body is no review.
@@ -91,9 +93,9 @@ struct Request<'a> {
     #[serde(default)]
     dry_run: Seen<bool>,
     #[serde(borrow, default)]
-    object: Seen<Pod<'a>>,
+    object: Seen<Box<Pod<'a>>>,
     #[serde(borrow, default)]
-    old_object: Seen<Pod<'a>>,
+    old_object: Seen<Box<Pod<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -270,16 +272,26 @@ impl Verdict {
                 .collect(),
             audit_annotations,
         };
-        let mut body = serde_json::to_vec(&Answer {
-            api_version: API_VERSION,
-            kind: KIND,
-            response,
-        })?;
-        if let Some(patch) = &self.patch {
+        let patch = self.patch.as_deref();
+        let mut body = Vec::with_capacity(WITHOUT_PATCH + patch.map_or(0, encoded_length));
+        serde_json::to_writer(
+            &mut body,
+            &Answer {
+                api_version: API_VERSION,
+                kind: KIND,
+                response,
+            },
+        )?;
+        if let Some(patch) = patch {
             append_patch(&mut body, patch);
         }
         Ok(body)
     }
+}
+
+/// What a patch takes once it is encoded.
+const fn encoded_length(patch: &[u8]) -> usize {
+    patch.len().div_ceil(3) * 4
 }
 
 /// Makes a patch the last field of an answer that is written already. It is most of the answer, and
@@ -287,11 +299,9 @@ impl Verdict {
 fn append_patch(body: &mut Vec<u8>, patch: &[u8]) {
     // The brackets of the response and of the answer.
     body.truncate(body.len() - 2);
-    let encoded = patch.len().div_ceil(3) * 4;
-    body.reserve_exact(encoded + 64);
     body.extend_from_slice(br#","patchType":"JSONPatch","patch":""#);
     let start = body.len();
-    body.resize(start + encoded, 0);
+    body.resize(start + encoded_length(patch), 0);
     // There is exactly as much room as the encoding takes.
     let written = ENCODER.encode_slice(patch, &mut body[start..]);
     body.truncate(start + written.unwrap_or_default());

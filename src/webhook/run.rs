@@ -134,7 +134,7 @@ pub async fn run(
     let tls = tls::server_config(slot).context("TLS cannot be set up")?;
 
     let (stop, stop_admin) = (Stop::default(), Stop::default());
-    let reviews = server::serve_tls(listener, tls, reviewer.clone().router(), stop.clone());
+    let reviews = server::serve_tls(listener, tls, reviewer.clone(), stop.clone());
     let health = server::serve_plain(
         admin_listener,
         admin::router(Admin {

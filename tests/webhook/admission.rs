@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, router};
+use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, reviewer};
 
 #[tokio::test]
 async fn every_case_comes_out_as_written() {
@@ -42,7 +42,7 @@ async fn every_case_comes_out_as_written() {
 
 async fn run(case: &Path) -> Result<(), String> {
     let pod = read(&case.join("pod.yaml")).expect("a case has a pod");
-    let router = {
+    let reviewer = {
         let mut cluster = FakeCluster::default();
         let bare = json!({"metadata": {"name": "team-a"}});
         let namespace = read(&case.join("namespace.yaml")).unwrap_or(bare);
@@ -54,12 +54,12 @@ async fn run(case: &Path) -> Result<(), String> {
             cluster.add_bindings(&bindings);
         }
         let extra = text(&case.join("configuration.yaml")).unwrap_or_default();
-        router(Arc::new(cluster), &format!("{CONFIGURATION}{extra}"))
+        reviewer(Arc::new(cluster), &format!("{CONFIGURATION}{extra}"))
     };
     let before = read(&case.join("before.yaml"));
     let admitted = async |pod: &Value| match &before {
-        Some(before) => admit_ephemeral(&router, before, pod).await,
-        None => admit(&router, pod).await,
+        Some(before) => admit_ephemeral(&reviewer, before, pod).await,
+        None => admit(&reviewer, pod).await,
     };
     let outcome = admitted(&pod).await;
     let again = admitted(&outcome.pod).await;

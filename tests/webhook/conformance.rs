@@ -12,7 +12,7 @@ use rrsa::conformance::expected::{differences, is_injected};
 use rrsa::conformance::suite::cases;
 use serde_json::{Value, json};
 
-use super::rig::{CONFIGURATION, FakeCluster, admit, router};
+use super::rig::{CONFIGURATION, FakeCluster, admit, reviewer};
 
 /// The pod as our webhook sends it back.
 async fn injected(case: &Case, configuration: &str) -> Value {
@@ -21,8 +21,8 @@ async fn injected(case: &Case, configuration: &str) -> Value {
     cluster.add_namespace("team-a", &namespace);
     let account = json!({"metadata": {"annotations": case.body.service_account}});
     cluster.add_account("app", &account);
-    let router = router(Arc::new(cluster), configuration);
-    admit(&router, &case.pod("app")).await.pod
+    let reviewer = reviewer(Arc::new(cluster), configuration);
+    admit(&reviewer, &case.pod("app")).await.pod
 }
 
 #[tokio::test]

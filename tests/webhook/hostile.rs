@@ -18,7 +18,9 @@ use rrsa::webhook::handler::Reviewer;
 use rrsa::webhook::metrics::Metrics;
 use rrsa::world::BoxFuture;
 
-use super::rig::{CONFIGURATION, FakeCluster, admit, ordinary_router, post, review, router, send};
+use super::rig::{
+    CONFIGURATION, FakeCluster, admit, ordinary_reviewer, post, review, reviewer, send,
+};
 
 fn pod() -> Value {
     json!({"metadata": {"generateName": "app-"}, "spec": {
@@ -26,7 +28,7 @@ fn pod() -> Value {
 }
 
 async fn status_of(body: impl Into<Body>) -> StatusCode {
-    send(&ordinary_router(), post(body)).await.0
+    send(&ordinary_reviewer(), post(body)).await.0
 }
 
 #[rstest]
@@ -71,7 +73,7 @@ async fn contradictions_that_count_are_a_bad_request(#[case] from: &str, #[case]
 #[tokio::test]
 async fn oddities_that_do_not_count_are_let_pass(#[case] from: &str, #[case] to: &str) {
     let body = review(&pod()).to_string().replacen(from, to, 1);
-    let (status, body) = send(&ordinary_router(), post(body)).await;
+    let (status, body) = send(&ordinary_reviewer(), post(body)).await;
     assert_eq!(status, StatusCode::OK);
     assert!(
         String::from_utf8(body)
@@ -96,7 +98,7 @@ async fn only_json_is_taken(#[case] kind: Option<&str>, #[case] expected: Status
     let request = request
         .body(Body::from(review(&pod()).to_string()))
         .unwrap();
-    assert_eq!(send(&ordinary_router(), request).await.0, expected);
+    assert_eq!(send(&ordinary_reviewer(), request).await.0, expected);
 }
 
 #[tokio::test]
@@ -105,7 +107,7 @@ async fn compressed_bodies_are_refused() {
     request
         .headers_mut()
         .insert("content-encoding", "gzip".parse().unwrap());
-    let (status, _) = send(&ordinary_router(), request).await;
+    let (status, _) = send(&ordinary_reviewer(), request).await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
@@ -156,7 +158,7 @@ async fn other_methods_and_paths_are_refused(
         .header("content-type", "application/json")
         .body(Body::empty())
         .unwrap();
-    assert_eq!(send(&ordinary_router(), request).await.0, expected);
+    assert_eq!(send(&ordinary_reviewer(), request).await.0, expected);
 }
 
 #[rstest]
@@ -174,12 +176,12 @@ async fn what_is_not_ours_is_allowed_untouched_and_nobody_is_asked(
     #[case] resource: &str,
 ) {
     let cluster = Arc::new(FakeCluster::ordinary());
-    let router = router(Arc::clone(&cluster), CONFIGURATION);
+    let reviewer = reviewer(Arc::clone(&cluster), CONFIGURATION);
     let mut asked = review(&pod());
     asked["request"]["operation"] = json!(operation);
     asked["request"]["subResource"] = json!(sub_resource);
     asked["request"]["resource"]["resource"] = json!(resource);
-    let (status, body) = send(&router, post(asked.to_string())).await;
+    let (status, body) = send(&reviewer, post(asked.to_string())).await;
     assert_eq!(status, StatusCode::OK);
     let answer: Value = serde_json::from_slice(&body).unwrap();
     let response = &answer["response"];
@@ -194,8 +196,8 @@ async fn an_api_server_that_fails_is_our_fault_and_no_denial() {
         broken: true,
         ..FakeCluster::ordinary()
     };
-    let router = router(Arc::new(cluster), CONFIGURATION);
-    let (status, body) = send(&router, post(review(&pod()).to_string())).await;
+    let reviewer = reviewer(Arc::new(cluster), CONFIGURATION);
+    let (status, body) = send(&reviewer, post(review(&pod()).to_string())).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(
         String::from_utf8(body)
@@ -211,15 +213,15 @@ async fn a_namespace_labelled_a_moment_ago_is_looked_at_again() {
         stale_namespace: stale,
         ..FakeCluster::ordinary()
     };
-    let router = router(Arc::new(cluster), CONFIGURATION);
-    assert_eq!(admit(&router, &pod()).await.decision, "Injected");
+    let reviewer = reviewer(Arc::new(cluster), CONFIGURATION);
+    assert_eq!(admit(&reviewer, &pod()).await.decision, "Injected");
 }
 
 #[tokio::test]
 async fn the_requests_namespace_wins_over_the_objects() {
     let mut pod = pod();
     pod["metadata"]["namespace"] = json!("kube-system");
-    assert_eq!(admit(&ordinary_router(), &pod).await.decision, "Injected");
+    assert_eq!(admit(&ordinary_reviewer(), &pod).await.decision, "Injected");
 }
 
 #[rstest]
@@ -232,7 +234,7 @@ async fn the_requests_namespace_wins_over_the_objects() {
 #[case::init(json!({"serviceAccountName": "app", "containers": [{"name": "a"}], "initContainers": 1}))]
 #[tokio::test]
 async fn pods_that_are_none_are_left_to_validation(#[case] spec: Value) {
-    let outcome = admit(&ordinary_router(), &json!({"spec": spec})).await;
+    let outcome = admit(&ordinary_reviewer(), &json!({"spec": spec})).await;
     assert_eq!(outcome.decision, "PodMalformed");
     assert!(outcome.patch.is_none() && outcome.warnings.is_empty());
 }
@@ -248,7 +250,7 @@ async fn pods_that_are_none_are_left_to_validation(#[case] spec: Value) {
 async fn odd_metadata_counts_as_absent(#[case] metadata: Value) {
     let mut pod = pod();
     pod["metadata"] = metadata;
-    assert_eq!(admit(&ordinary_router(), &pod).await.decision, "Injected");
+    assert_eq!(admit(&ordinary_reviewer(), &pod).await.decision, "Injected");
 }
 
 #[tokio::test]
@@ -263,8 +265,8 @@ async fn many_containers_variables_and_names_take_linear_time() {
     let annotations = json!({"pod-identity.alibabacloud.com/skip-containers": list});
     let pod = json!({"metadata": {"annotations": annotations},
         "spec": {"serviceAccountName": "app", "containers": containers}});
-    let router = ordinary_router();
-    let admitted = tokio::time::timeout(Duration::from_secs(5), admit(&router, &pod));
+    let reviewer = ordinary_reviewer();
+    let admitted = tokio::time::timeout(Duration::from_secs(5), admit(&reviewer, &pod));
     let outcome = admitted.await.expect("linear, even in a debug build");
     let patch = outcome.patch.unwrap();
     assert_eq!(patch.as_array().unwrap().len(), 999 * 7 + 1);
@@ -281,8 +283,8 @@ async fn ten_thousand_variables_and_annotations_at_the_limit_take_linear_time() 
     annotations.insert("rrsa.io/inject".to_owned(), json!("on"));
     let pod = json!({"metadata": {"annotations": annotations},
         "spec": {"serviceAccountName": "app", "containers": [{"name": "app", "env": env}]}});
-    let router = ordinary_router();
-    let admitted = tokio::time::timeout(Duration::from_secs(10), admit(&router, &pod));
+    let reviewer = ordinary_reviewer();
+    let admitted = tokio::time::timeout(Duration::from_secs(10), admit(&reviewer, &pod));
     let outcome = admitted.await.expect("linear, even in a debug build");
     assert_eq!(outcome.patch.unwrap().as_array().unwrap().len(), 6 + 2);
     assert_eq!(outcome.warnings.len(), 1);
@@ -291,9 +293,9 @@ async fn ten_thousand_variables_and_annotations_at_the_limit_take_linear_time() 
 #[tokio::test]
 async fn a_dry_run_gets_the_same_answer() {
     let mut asked = review(&pod());
-    let (_, real) = send(&ordinary_router(), post(asked.to_string())).await;
+    let (_, real) = send(&ordinary_reviewer(), post(asked.to_string())).await;
     asked["request"]["dryRun"] = json!(true);
-    let (status, dry) = send(&ordinary_router(), post(asked.to_string())).await;
+    let (status, dry) = send(&ordinary_reviewer(), post(asked.to_string())).await;
     assert_eq!((status, real), (StatusCode::OK, dry));
 }
 
@@ -301,10 +303,10 @@ async fn a_dry_run_gets_the_same_answer() {
 /// variables and volumes of its own.
 #[tokio::test]
 async fn after_another_webhook_only_the_new_container_is_served() {
-    let router = ordinary_router();
+    let reviewer = ordinary_reviewer();
     let mut pod = pod();
     pod["spec"]["containers"] = json!([{"name": "app"}, {"name": "side"}]);
-    let mut first = admit(&router, &pod).await.pod;
+    let mut first = admit(&reviewer, &pod).await.pod;
     let spec = &mut first["spec"];
     for container in spec["containers"].as_array_mut().unwrap() {
         let env = container["env"].as_array_mut().unwrap();
@@ -318,7 +320,7 @@ async fn after_another_webhook_only_the_new_container_is_served() {
         .as_array_mut()
         .unwrap()
         .insert(0, json!({"name": "proxy", "emptyDir": {}}));
-    let unchanged = admit(&router, &first).await;
+    let unchanged = admit(&reviewer, &first).await;
     assert_eq!(
         (unchanged.decision.as_str(), unchanged.patch),
         ("AlreadyInjected", None)
@@ -326,7 +328,7 @@ async fn after_another_webhook_only_the_new_container_is_served() {
 
     let containers = first["spec"]["containers"].as_array_mut().unwrap();
     containers.insert(0, json!({"name": "proxy"}));
-    let second = admit(&router, &first).await;
+    let second = admit(&reviewer, &first).await;
     for operation in second.patch.unwrap().as_array().unwrap() {
         let path = operation["path"].as_str().unwrap();
         assert!(path.starts_with("/spec/containers/0/"), "{path}");
@@ -342,7 +344,7 @@ async fn a_hundred_containers_of_a_workflow_are_all_served() {
     let pod = json!({"metadata": {"name": "wf-1-3791", "labels": {"workflows.argoproj.io/workflow": "wf-1"}},
         "spec": {"serviceAccountName": "app", "containers": containers,
             "initContainers": [{"name": "prepare"}, {"name": "place-scripts"}]}});
-    let outcome = admit(&ordinary_router(), &pod).await;
+    let outcome = admit(&ordinary_reviewer(), &pod).await;
     assert_eq!(
         outcome.patch.unwrap().as_array().unwrap().len(),
         102 * 2 + 1
@@ -358,7 +360,7 @@ async fn ten_thousand_conflicts_make_a_short_warning() {
         .map(|n| json!({"name": format!("c{n}"), "volumeMounts": mount}))
         .collect();
     let pod = json!({"spec": {"serviceAccountName": "app", "containers": containers}});
-    let outcome = admit(&ordinary_router(), &pod).await;
+    let outcome = admit(&ordinary_reviewer(), &pod).await;
     assert_eq!(
         (outcome.decision.as_str(), outcome.warnings.len()),
         ("MountPathTaken", 1)
@@ -376,7 +378,7 @@ async fn no_answer_repeats_a_variables_value() {
     pod["spec"]["containers"][0]["env"] = json!([
         {"name": "PASSWORD", "value": "hunter2"},
         {"name": "ALIBABA_CLOUD_ROLE_ARN", "value": "hunter2"}]);
-    let (_, body) = send(&ordinary_router(), post(review(&pod).to_string())).await;
+    let (_, body) = send(&ordinary_reviewer(), post(review(&pod).to_string())).await;
     let body = String::from_utf8(body).unwrap();
     assert!(body.contains("VariablesMixed") && !body.contains("hunter2"));
 }
@@ -420,30 +422,29 @@ impl Cluster for Panicking {
 async fn a_panic_is_a_failure_of_that_review_only() {
     let configuration = Configuration::parse(CONFIGURATION).unwrap();
     let cluster = Arc::new(Panicking(FakeCluster::ordinary()));
-    let router =
-        Reviewer::new(Settings::from(&configuration), cluster, Metrics::default()).router();
+    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, Metrics::default());
     let mut cursed = pod();
     cursed["spec"]["serviceAccountName"] = json!("cursed");
-    let (status, body) = send(&router, post(review(&cursed).to_string())).await;
+    let (status, body) = send(&reviewer, post(review(&cursed).to_string())).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(String::from_utf8(body).unwrap().contains("internal fault"));
-    assert_eq!(admit(&router, &pod()).await.decision, "Injected");
+    assert_eq!(admit(&reviewer, &pod()).await.decision, "Injected");
 }
 
 #[tokio::test]
 async fn large_bodies_at_once_are_bounded_and_small_ones_go_on() {
-    let router = ordinary_router();
+    let reviewer = ordinary_reviewer();
     let seven_mebibytes = Bytes::from(vec![b' '; 7 << 20]);
     let arriving = |_| {
         let first = futures::stream::iter([Ok::<_, std::io::Error>(seven_mebibytes.clone())]);
         let body = Body::from_stream(first.chain(futures::stream::pending()));
-        let router = router.clone();
-        async move { send(&router, post(body)).await.0 }
+        let reviewer = reviewer.clone();
+        async move { send(&reviewer, post(body)).await.0 }
     };
     let large = futures::future::join_all((0..10).map(arriving));
     let small = async {
         tokio::task::yield_now().await;
-        admit(&router, &pod()).await.decision
+        admit(&reviewer, &pod()).await.decision
     };
     let (statuses, decision) = tokio::join!(large, small);
     assert_eq!(decision, "Injected");

@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::rig::{CONFIGURATION, FakeCluster, post, review, router, send};
+use super::rig::{CONFIGURATION, FakeCluster, post, review, reviewer, send};
 
 /// Everything that was written.
 #[derive(Debug, Clone, Default)]
@@ -53,17 +53,17 @@ async fn no_line_at_any_level_holds_a_variables_value() {
                     broken,
                     ..FakeCluster::ordinary()
                 };
-                let router = router(Arc::new(cluster), &configuration);
+                let reviewer = reviewer(Arc::new(cluster), &configuration);
                 let pod = json!({"metadata": {"annotations": {"rrsa.io/mode": mode}},
                     "spec": {"serviceAccountName": "app",
                         "containers": [{"name": "app", "env": env}]}});
                 let text = review(&pod).to_string();
-                let (status, _) = send(&router, post(text.clone())).await;
+                let (status, _) = send(&reviewer, post(text.clone())).await;
                 assert_eq!(status == StatusCode::OK, !broken);
                 // A body that breaks off in the middle of a value, and one that is no review.
                 let at = text.find(VALUE).unwrap() + 5;
-                send(&router, post(text[..at].to_owned())).await;
-                send(&router, post(json!({"kind": VALUE}).to_string())).await;
+                send(&reviewer, post(text[..at].to_owned())).await;
+                send(&reviewer, post(json!({"kind": VALUE}).to_string())).await;
             }
         }
     };

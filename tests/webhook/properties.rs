@@ -7,19 +7,21 @@ use serde_json::{Map, Value, json};
 
 use std::sync::Arc;
 
-use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, router};
+use rrsa::webhook::handler::Reviewer;
+
+use super::rig::{CONFIGURATION, FakeCluster, Outcome, admit, admit_ephemeral, reviewer};
 
 const OUR_PATH: &str = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens";
 const CREDENTIALS: &str = "/var/run/secrets/rrsa.io/credentials";
 const ROLE_RECORD: &str = "/metadata/annotations/rrsa.io~1injected-role-arn";
 
-/// A router to which every mode is open: an agent, and a binding of the ServiceAccount.
-fn open_router() -> axum::Router {
+/// One to whom every mode is open: an agent, and a binding of the ServiceAccount.
+fn open_reviewer() -> Reviewer {
     let mut cluster = FakeCluster::ordinary();
     cluster.add_bindings(&json!([{"metadata": {"name": "app", "namespace": "team-a"},
         "spec": {"role": {"name": "app"}, "serviceAccountName": "app"}}]));
     let configuration = format!("{CONFIGURATION}webhook: {{agent: {{}}}}\n");
-    router(Arc::new(cluster), &configuration)
+    reviewer(Arc::new(cluster), &configuration)
 }
 
 fn anything() -> impl Strategy<Value = Value> {
@@ -262,9 +264,9 @@ proptest! {
     fn additions_can_be_taken_away_and_twice_is_once(pod in pods()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (once, twice) = runtime.block_on(async {
-            let router = open_router();
-            let once = admit(&router, &pod).await;
-            let twice = admit(&router, &once.pod).await;
+            let reviewer = open_reviewer();
+            let once = admit(&reviewer, &pod).await;
+            let twice = admit(&reviewer, &once.pod).await;
             (once, twice)
         });
         prop_assert!(twice.patch.is_none(), "again: {:?}", twice.patch);
@@ -286,9 +288,9 @@ proptest! {
         }
         pod["spec"]["ephemeralContainers"] = ephemeral;
         let (once, twice) = runtime.block_on(async {
-            let router = open_router();
-            let once = admit_ephemeral(&router, &before, &pod).await;
-            let twice = admit_ephemeral(&router, &before, &once.pod).await;
+            let reviewer = open_reviewer();
+            let once = admit_ephemeral(&reviewer, &before, &pod).await;
+            let twice = admit_ephemeral(&reviewer, &before, &once.pod).await;
             (once, twice)
         });
         prop_assert!(twice.patch.is_none(), "again: {:?}", twice.patch);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use base64::Engine;
@@ -108,13 +107,13 @@ impl Cluster for FakeCluster {
     }
 }
 
-pub(crate) fn router(cluster: Arc<FakeCluster>, configuration: &str) -> Router {
+pub(crate) fn reviewer(cluster: Arc<FakeCluster>, configuration: &str) -> Reviewer {
     let configuration = Configuration::parse(configuration).unwrap();
-    Reviewer::new(Settings::from(&configuration), cluster, Metrics::default()).router()
+    Reviewer::new(Settings::from(&configuration), cluster, Metrics::default())
 }
 
-pub(crate) fn ordinary_router() -> Router {
-    router(Arc::new(FakeCluster::ordinary()), CONFIGURATION)
+pub(crate) fn ordinary_reviewer() -> Reviewer {
+    reviewer(Arc::new(FakeCluster::ordinary()), CONFIGURATION)
 }
 
 /// The review that the API server would send for the creation of that pod in `team-a`.
@@ -126,8 +125,8 @@ pub(crate) fn review(pod: &Value) -> Value {
         "namespace": "team-a", "object": pod, "oldObject": null, "dryRun": false}})
 }
 
-pub(crate) async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Vec<u8>) {
-    let answer = router.clone().oneshot(request).await.unwrap();
+pub(crate) async fn send(reviewer: &Reviewer, request: Request<Body>) -> (StatusCode, Vec<u8>) {
+    let answer = reviewer.clone().oneshot(request).await.unwrap();
     let status = answer.status();
     (
         status,
@@ -158,23 +157,23 @@ pub(crate) struct Outcome {
     pub(crate) pod: Value,
 }
 
-/// Sends a pod through the router and applies the patch to the raw document, as the API server
+/// Sends a pod through the reviewer and applies the patch to the raw document, as the API server
 /// does.
-pub(crate) async fn admit(router: &Router, pod: &Value) -> Outcome {
-    answered(router, pod, review(pod)).await
+pub(crate) async fn admit(reviewer: &Reviewer, pod: &Value) -> Outcome {
+    answered(reviewer, pod, review(pod)).await
 }
 
 /// The same for the ephemeral containers that a running pod gets.
-pub(crate) async fn admit_ephemeral(router: &Router, before: &Value, pod: &Value) -> Outcome {
+pub(crate) async fn admit_ephemeral(reviewer: &Reviewer, before: &Value, pod: &Value) -> Outcome {
     let mut review = review(pod);
     review["request"]["operation"] = json!("UPDATE");
     review["request"]["subResource"] = json!("ephemeralcontainers");
     review["request"]["oldObject"] = before.clone();
-    answered(router, pod, review).await
+    answered(reviewer, pod, review).await
 }
 
-async fn answered(router: &Router, pod: &Value, review: Value) -> Outcome {
-    let (status, body) = send(router, post(review.to_string())).await;
+async fn answered(reviewer: &Reviewer, pod: &Value, review: Value) -> Outcome {
+    let (status, body) = send(reviewer, post(review.to_string())).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
     let answer: Value = serde_json::from_slice(&body).unwrap();
     let response = &answer["response"];
