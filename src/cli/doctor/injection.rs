@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -20,6 +21,34 @@ const ROLE: &str = "acs:ram::1000000000000000:role/rrsa-doctor";
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// Pause before the question is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is looked at of the stored pod. The whole type would be a megabyte of program.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    containers: Vec<Container>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    env: Vec<Variable>,
+    volume_mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Variable {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mount {
+    name: String,
+    mount_path: String,
+}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,7 +66,8 @@ impl Args {
         let Self { namespace, wait } = self;
         let found = operator::runtime()?.block_on(async {
             let client = operator::client().await?;
-            let pods = Api::namespaced(client, &namespace);
+            let kind = ApiResource::erase::<Pod>(&());
+            let pods = Api::namespaced_with(client, &namespace, &kind);
             let asking = async {
                 loop {
                     match ask(&pods).await {
@@ -62,7 +92,7 @@ impl Args {
 }
 
 /// Asks for the pod, and returns the variables that it was given.
-async fn ask(pods: &Api<Pod>) -> anyhow::Result<Vec<(String, String)>> {
+async fn ask(pods: &Api<DynamicObject>) -> anyhow::Result<Vec<(String, String)>> {
     let parameters = PostParams {
         dry_run: true,
         ..PostParams::default()
@@ -76,8 +106,10 @@ async fn ask(pods: &Api<Pod>) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 /// A pod that every level of Pod Security accepts.
-fn pod() -> serde_json::Result<Pod> {
+fn pod() -> serde_json::Result<DynamicObject> {
     serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {"generateName": "rrsa-doctor-", "annotations": {ROLE_ARN: ROLE}},
         "spec": {
             "restartPolicy": "Never",
@@ -100,10 +132,13 @@ fn pod() -> serde_json::Result<Pod> {
 }
 
 /// The variables of the pod's container, if it can exchange its token.
-fn given(pod: &Pod) -> anyhow::Result<Vec<(String, String)>> {
-    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
-    let container = container.context("the API server answered with a pod without containers")?;
-    let variables = variables(container);
+fn given(pod: &DynamicObject) -> anyhow::Result<Vec<(String, String)>> {
+    let spec = Spec::deserialize(&pod.data["spec"])
+        .context("the API server answered with something that is no pod")?;
+    let container = spec.containers.into_iter().next();
+    let Container { env, volume_mounts } =
+        container.context("the API server answered with a pod without containers")?;
+    let variables: Vec<_> = env.into_iter().map(|set| (set.name, set.value)).collect();
     let value = |wanted: &str| {
         let found = variables.iter().find(|(name, _)| name == wanted);
         found.map(|(_, value)| value.as_str())
@@ -122,10 +157,11 @@ fn given(pod: &Pod) -> anyhow::Result<Vec<(String, String)>> {
         "the pod would find another role than it asked for: {:?}",
         value(env::ROLE_ARN)
     );
-    let mounts = container.volume_mounts.as_deref().unwrap_or_default();
     anyhow::ensure!(
-        mounts.iter().any(|mount| mount.name == token_volume::NAME
-            && mount.mount_path == token_volume::MOUNT_PATH),
+        volume_mounts
+            .iter()
+            .any(|mount| mount.name == token_volume::NAME
+                && mount.mount_path == token_volume::MOUNT_PATH),
         "the pod would find no token: the volume {} is not mounted at {}",
         token_volume::NAME,
         token_volume::MOUNT_PATH
@@ -133,38 +169,21 @@ fn given(pod: &Pod) -> anyhow::Result<Vec<(String, String)>> {
     Ok(variables)
 }
 
-fn variables(container: &Container) -> Vec<(String, String)> {
-    let env = container.env.iter().flatten();
-    env.map(|variable| {
-        let value = variable.value.clone().unwrap_or_default();
-        (variable.name.clone(), value)
-    })
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::{EnvVar, VolumeMount};
 
-    fn injected() -> Pod {
+    fn injected() -> DynamicObject {
         let mut pod = pod().unwrap();
-        let container = &mut pod.spec.as_mut().unwrap().containers[0];
-        let variable = |name: &str, value: &str| EnvVar {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            ..EnvVar::default()
-        };
-        container.env = Some(vec![
-            variable(env::ROLE_ARN, ROLE),
-            variable(env::OIDC_PROVIDER_ARN, "provider"),
-            variable(env::OIDC_TOKEN_FILE, token_volume::TOKEN_FILE),
+        let container = &mut pod.data["spec"]["containers"][0];
+        container["env"] = json!([
+            {"name": env::ROLE_ARN, "value": ROLE},
+            {"name": env::OIDC_PROVIDER_ARN, "value": "provider"},
+            {"name": env::OIDC_TOKEN_FILE, "value": token_volume::TOKEN_FILE},
         ]);
-        container.volume_mounts = Some(vec![VolumeMount {
-            name: token_volume::NAME.to_owned(),
-            mount_path: token_volume::MOUNT_PATH.to_owned(),
-            ..VolumeMount::default()
-        }]);
+        container["volumeMounts"] = json!([
+            {"name": token_volume::NAME, "mountPath": token_volume::MOUNT_PATH},
+        ]);
         pod
     }
 
@@ -176,8 +195,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let mut pod = injected();
-        let container = &mut pod.spec.as_mut().unwrap().containers[0];
-        container.env.as_mut().unwrap().remove(1);
+        let env = &mut pod.data["spec"]["containers"][0]["env"];
+        env.as_array_mut().unwrap().remove(1);
         let error = given(&pod).unwrap_err().to_string();
         assert!(
             error.contains("lack ALIBABA_CLOUD_OIDC_PROVIDER_ARN:"),
@@ -185,7 +204,7 @@ mod tests {
         );
 
         let mut pod = injected();
-        pod.spec.as_mut().unwrap().containers[0].volume_mounts = None;
+        pod.data["spec"]["containers"][0]["volumeMounts"] = json!([]);
         let error = given(&pod).unwrap_err().to_string();
         assert!(error.contains("no token"), "{error}");
     }
