@@ -153,3 +153,38 @@ fn the_bill_of_materials_lists_what_is_linked() {
         assert!(named(name).is_none(), "{name} is not linked");
     }
 }
+
+/// Compiled as deploy/image.sh does it, but under other names, and held against a loop.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn copies_of_the_images_program_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let script = fs::read_to_string(source("deploy/image.sh")).unwrap();
+    let (_, line) = script.split_once("\"$compiler\" -O2").unwrap();
+    let (flags, _) = line.split_once("-c deploy/memory.c").unwrap();
+    let flags = flags.split_whitespace().filter(|word| *word != "\\");
+    let mut compiler = Command::new("gcc");
+    compiler.arg("-O2").args(flags).arg("-c");
+    said(
+        compiler
+            .arg(source("deploy/memory.c"))
+            .arg("-o")
+            .arg(at("memory.o")),
+    );
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["--redefine-sym", "memcpy=copied"]);
+    objcopy.args(["--redefine-sym", "memmove=moved"]);
+    said(objcopy.arg(at("memory.o")));
+    let mut linker = Command::new("gcc");
+    linker.args(["-O1", "-Wall", "-Werror", "-o"]);
+    said(
+        linker
+            .arg(at("check"))
+            .arg(source("tests/image/memory.c"))
+            .arg(at("memory.o")),
+    );
+    let found = said(&mut Command::new(at("check")));
+    assert!(found.ends_with("copies are right\n"), "{found}");
+}
