@@ -104,7 +104,10 @@ pub struct ConfigurationFile {
     pub cluster_id: Option<String>,
     /// The cluster's OIDC provider in RAM. Left out: `ack-rrsa-<clusterId>` of the account.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(
+        with = "Option<String>",
+        regex(pattern = r"^acs:ram::[0-9]{1,32}:oidc-provider/[A-Za-z0-9._-]{1,128}$")
+    )]
     pub oidc_provider_arn: Option<ProviderArn>,
     /// The cluster's region. Left out: the region of the ECS instance, asked of its metadata service
     /// once at start.

@@ -140,6 +140,16 @@ fn a_given_authority_is_registered_with_every_entry() {
 }
 
 #[test]
+fn one_port_for_two_listeners_is_refused() {
+    let over = json!({"webhook": {"port": 9440}});
+    let said = text(&template("manifests.yaml", &over, &[]).stderr);
+    assert!(
+        said.contains("webhook.port") && said.contains("webhook.adminPort"),
+        "{said}"
+    );
+}
+
+#[test]
 fn half_a_choice_is_refused_with_the_values_name() {
     for (example, certificates, named) in [
         (

@@ -1,6 +1,6 @@
 //! `config`: Helm refuses what the program would refuse, before anything is installed.
 
-use super::{Value, fs, json, nested, read, rendered, repository, schema, template, text};
+use super::{Value, fs, json, nested, objects, read, rendered, repository, schema, template, text};
 use rrsa::api::configuration::ConfigurationFile;
 
 /// The schema of the configuration file as a part of another of draft 7, which is what every Helm
@@ -113,6 +113,7 @@ fn a_mistake_in_the_configuration_is_refused_by_helm() {
         ),
         // A number loses digits on its way through YAML tools.
         (&["accountId"], json!(1_234_567_890_123_456_u64)),
+        (&["oidcProviderArn"], json!("ack-rrsa-c0123456789")),
         (&["network"], json!("vpc")),
         (&["namespaces"], json!("team-a")),
         (&["sts", "callsPerSecond"], json!("fast")),
@@ -130,6 +131,40 @@ fn a_mistake_in_the_configuration_is_refused_by_helm() {
         };
         assert!(said.contains(named), "{path:?}: {said}");
     }
+}
+
+#[test]
+fn a_release_without_a_provider_is_refused_with_the_remedy() {
+    let without = json!({"config": {"oidcProviderArn": null}});
+    let output = template("manifests.yaml", &without, &[]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success(), "it is accepted");
+    assert!(
+        said.contains("config.oidcProviderArn") && said.contains("config.clusterId"),
+        "{said}"
+    );
+
+    let by_cluster = json!({"config": {"oidcProviderArn": null, "clusterId": "c0123456789"}});
+    rendered("manifests.yaml", &by_cluster, &[]);
+}
+
+#[test]
+fn a_change_of_namespaces_alone_restarts_the_controller_alone() {
+    let pods = |config: Value| {
+        let text = rendered("manifests.yaml", &json!({ "config": config }), &[]);
+        ["rrsa-controller", "rrsa-webhook"].map(|name| {
+            let deployment = objects(&text).into_iter().find(|object| {
+                object["kind"] == "Deployment" && object["metadata"]["name"] == name
+            });
+            deployment.unwrap()["spec"]["template"].clone()
+        })
+    };
+    let all = pods(json!({}));
+    let one = pods(json!({"namespaces": ["team-a"]}));
+    let other = pods(json!({"namespaces": ["team-b"]}));
+    assert!(all[0] != one[0] && one[0] != other[0], "no restart");
+    assert!(all[1] == one[1], "the webhook is restarted");
+    assert!(all == pods(json!({"region": "cn-beijing"})), "a restart");
 }
 
 /// `make generate` gives what is there, so the file's other parts keep their form.

@@ -79,6 +79,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* The operator's configuration: `config`, and what other values imply. */}}
 {{- define "rrsa.configuration" -}}
 {{- $config := deepCopy .Values.config }}
+{{- if not (or $config.oidcProviderArn $config.clusterId) }}
+{{- fail "config.oidcProviderArn: name the cluster's OIDC provider in RAM (acs:ram::<account id>:oidc-provider/<provider name>), or its cluster by config.clusterId on ACK" }}
+{{- end }}
 {{- if .Values.extraCa.pem }}
 {{- $sts := deepCopy (default dict $config.sts) }}
 {{- if not $sts.caFile }}{{- $_ := set $sts "caFile" "/etc/rrsa/ca.pem" }}{{- end }}
