@@ -91,7 +91,8 @@ async fn pass(
     let span = info_span!(
         "binding",
         namespace = binding.namespace().unwrap_or_default(),
-        name = binding.name_any()
+        // Not `name`: in JSON that is the span's own.
+        binding = binding.name_any()
     );
     let Some(uid) = binding.metadata.uid.as_deref() else {
         return (None, None);
