@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::operator;
+use super::{operator, print};
 use crate::api::configuration::{ConfigurationError, ConfigurationFile, Discovered};
 use crate::world::SystemFiles;
 
@@ -31,18 +31,15 @@ enum Command {
     Page,
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the commands are for")]
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Check { file } => return check(&file),
             Command::Schema => {
-                println!(
-                    "{}",
-                    serde_json::to_string_pretty(&ConfigurationFile::schema())?
-                );
+                let schema = serde_json::to_string_pretty(&ConfigurationFile::schema())?;
+                print(&(schema + "\n"))?;
             }
-            Command::Page => print!("{}", ConfigurationFile::page()),
+            Command::Page => print(&ConfigurationFile::page())?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::judged::{EXIT_CODES, Output, exit_code};
 use super::kubeconfig::KubeconfigArgs;
 use super::operator::{self, shutdown_signal};
+use super::print;
 use super::setup::SetupArgs;
 use crate::conformance::{self, Options, Parameters};
 use crate::world::{SystemFiles, SystemRandom};
@@ -91,8 +92,8 @@ impl Args {
             }
         })?;
         match output {
-            Output::Text => print!("{}", report.text()),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            Output::Text => print(&report.text())?,
+            Output::Json => print(&(serde_json::to_string_pretty(&report)? + "\n"))?,
         }
         Ok(report.conforms())
     }

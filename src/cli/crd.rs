@@ -2,6 +2,7 @@
 
 use kube::CustomResourceExt;
 
+use super::print;
 use crate::api::v1alpha1::AlibabaRoleBinding;
 
 /// No options.
@@ -9,10 +10,9 @@ use crate::api::v1alpha1::AlibabaRoleBinding;
 pub(super) struct Args {}
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self {} = self;
-        print!("{}", yaml()?);
+        print(&yaml()?)?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -32,7 +32,8 @@ impl KubeconfigArgs {
             Some(path) => Kubeconfig::read_from(path),
             None => Kubeconfig::read(),
         };
-        let read = read.context("the kubeconfig cannot be read")?;
+        // The error's text holds those of its causes.
+        let read = read.map_err(|error| anyhow!("the kubeconfig cannot be read: {error}"))?;
         let options = KubeConfigOptions {
             context,
             ..KubeConfigOptions::default()

@@ -15,6 +15,7 @@ mod setup;
 mod trust_policy;
 mod webhook;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -99,10 +100,19 @@ impl Cli {
             Command::Doctor(args) => return args.run(),
             Command::TrustPolicy(args) => args.run()?,
             Command::Webhook(args) => args.run()?,
-            Command::Reference(args) => args.run(),
+            Command::Reference(args) => args.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes to standard output at once: whoever reads a pipe waits for it, or has left, which is an error
+/// and no panic.
+fn print(text: &str) -> io::Result<()> {
+    use io::Write as _;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::configuration::{Configuration, ConfigurationFile, Discovered};
@@ -128,9 +128,11 @@ fn configuration_file(path: &Path) -> Result<ConfigurationFile, String> {
 
 /// A client for the API server: of the kubeconfig, or of the pod's ServiceAccount.
 pub(super) async fn client() -> anyhow::Result<kube::Client> {
-    kube::Client::try_default().await.context(
-        "no way to reach the API server: neither a kubeconfig nor a ServiceAccount of a pod",
-    )
+    // The error's text holds those of its causes.
+    let config = kube::Config::infer().await.map_err(|error| {
+        anyhow!("no way to reach the API server; name a kubeconfig by KUBECONFIG, or run in a pod: {error}")
+    })?;
+    kube::Client::try_from(config).context("no way to reach the API server")
 }
 
 /// A listener on that address.

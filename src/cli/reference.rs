@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::CommandFactory;
 
-use super::Cli;
+use super::{Cli, print};
 use crate::controller::reason;
 use crate::injection::decision;
 
@@ -27,15 +27,15 @@ enum Page {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
-    pub(super) fn run(self) {
+    pub(super) fn run(self) -> anyhow::Result<()> {
         let Self { page } = self;
         let text = match page {
             Page::Commands => markdown(),
             Page::Reasons => reason::page(),
             Page::Decisions => decision::page(),
         };
-        print!("{text}");
+        print(&text)?;
+        Ok(())
     }
 }
 

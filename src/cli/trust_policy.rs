@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::kubeconfig::KubeconfigArgs;
-use super::{operator, setup};
+use super::{operator, print, setup};
 use crate::api::configuration::Configuration;
 use crate::contract::arn::ProviderArn;
 use crate::controller::trust;
@@ -58,10 +58,9 @@ struct Discovery {
 }
 
 impl Args {
-    #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
     pub(super) fn run(self) -> anyhow::Result<()> {
         let text = operator::runtime()?.block_on(self.policy())?;
-        println!("{text}");
+        print(&(text + "\n"))?;
         Ok(())
     }
 

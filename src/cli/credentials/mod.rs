@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::operator;
+use super::{operator, print};
 use crate::credentials::formats::Keys;
 use crate::credentials::{Credentials, CredentialsError};
 
@@ -131,14 +131,6 @@ fn not_started(program: &OsStr, error: &io::Error) -> ExitCode {
         eprintln!("rrsa: {program} cannot be started: {error}");
         ExitCode::from(126)
     }
-}
-
-/// Writes to standard output at once: whoever reads a pipe waits for it.
-fn print(text: &str) -> io::Result<()> {
-    use io::Write as _;
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
 
 #[cfg(test)]

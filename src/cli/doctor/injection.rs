@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
+use crate::cli::kubeconfig::KubeconfigArgs;
 use crate::cli::operator;
 use crate::contract::annotations::ROLE_ARN;
 use crate::contract::{env, token_volume};
@@ -52,6 +53,8 @@ struct Mount {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    cluster: KubeconfigArgs,
     /// Namespace of the pod; not that of the operator, whose pods are never injected.
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
@@ -63,9 +66,13 @@ pub(super) struct Args {
 impl Args {
     #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Self { namespace, wait } = self;
+        let Self {
+            cluster,
+            namespace,
+            wait,
+        } = self;
         let found = operator::runtime()?.block_on(async {
-            let client = operator::client().await?;
+            let client = cluster.client().await?;
             let kind = ApiResource::erase::<Pod>(&());
             let pods = Api::namespaced_with(client, &namespace, &kind);
             let asking = async {

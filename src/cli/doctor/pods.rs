@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::cli::judged::{EXIT_CODES, Output, exit_code};
 use crate::cli::kubeconfig::KubeconfigArgs;
-use crate::cli::operator;
 use crate::cli::setup::SetupArgs;
+use crate::cli::{operator, print};
 use crate::doctor::{Finding, Look, Scope, Tally};
 use crate::injection::settings::Settings;
 use crate::world::SystemFiles;
@@ -48,7 +48,6 @@ impl Args {
         exit_code(self.look())
     }
 
-    #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
     fn look(self) -> anyhow::Result<bool> {
         let Self {
             cluster,
@@ -68,19 +67,22 @@ impl Args {
             let configuration = setup.configuration(&SystemFiles, &client).await?;
             let settings = Settings::from(&configuration);
             let mut findings = Vec::new();
+            let mut printed = Ok(());
             let mut found = |finding: Finding| match output {
                 // As it goes, because a large cluster takes a while.
-                Output::Text => println!("{}", text(&finding)),
+                Output::Text if printed.is_ok() => printed = print(&(text(&finding) + "\n")),
+                Output::Text => {}
                 Output::Json => findings.push(finding),
             };
             let looked = Look::new(client, &settings, &scope, &mut found)
                 .run()
                 .await?;
+            printed?;
             match output {
-                Output::Text => println!("{}", summary(looked)),
+                Output::Text => print(&(summary(looked) + "\n"))?,
                 Output::Json => {
                     let report = Report { looked, findings };
-                    println!("{}", serde_json::to_string_pretty(&report)?);
+                    print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
                 }
             }
             Ok(looked.findings == 0)
