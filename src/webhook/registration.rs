@@ -28,6 +28,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::contract::FIELD_MANAGER;
 use crate::serving::api_cause;
 use crate::serving::keeper::Keeper;
 use crate::serving::observed::Observed;
@@ -202,7 +203,12 @@ impl Registration {
                  {QUARREL:?} only. Tell the tool that owns them to ignore that field"
             );
         }
-        let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
+        // Who meets this field's owner in a conflict must know the name.
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::<()>::Json(patch);
         let call = timeout(CALL_TIMEOUT, self.api.patch(&self.name, &params, &patch)).await;
         match call {
             Ok(Ok(_)) => tracing::info!(name = self.name, "caBundle set"),
