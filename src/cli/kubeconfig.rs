@@ -8,6 +8,15 @@ use kube::{Client, Config};
 
 use super::operator;
 
+/// What the API server, or the way to it, says to a person. The client's own words hold the whole answer
+/// once more, as a program sees it.
+pub(super) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct KubeconfigArgs {
     /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the pod's ServiceAccount].
@@ -42,5 +51,18 @@ impl KubeconfigArgs {
             .await
             .context("the kubeconfig names no way to a cluster")?;
         Client::try_from(config).context("the kubeconfig names no way to a cluster")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn a_refusal_is_in_the_servers_words_alone() {
+        let status = Status::failure("configmaps \"rrsa\" not found", "NotFound").with_code(404);
+        let error = kube::Error::Api(status.boxed());
+        assert_eq!(said(&error), "configmaps \"rrsa\" not found");
     }
 }

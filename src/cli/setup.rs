@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::kubeconfig::said;
 use super::operator;
 use crate::api::configuration::Configuration;
 use crate::contract::arn::ProviderArn;
@@ -120,6 +121,7 @@ pub(super) async fn in_cluster(
     let map = timeout(CALL_TIMEOUT, maps.get(name))
         .await
         .with_context(unread)?
+        .map_err(|error| anyhow!(said(&error)))
         .with_context(unread)?;
     let text = map.data.unwrap_or_default().remove(KEY);
     text.with_context(|| format!("it has no key {KEY}"))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::cli::kubeconfig::KubeconfigArgs;
+use crate::cli::kubeconfig::{KubeconfigArgs, said};
 use crate::cli::operator;
 use crate::contract::annotations::ROLE_ARN;
 use crate::contract::{env, token_volume};
@@ -108,7 +108,10 @@ async fn ask(pods: &Api<DynamicObject>) -> anyhow::Result<Vec<(String, String)>>
     let answer = timeout(CALL_TIMEOUT, pods.create(&parameters, &wanted))
         .await
         .with_context(|| format!("no answer from the API server in {CALL_TIMEOUT:?}"))?
-        .context("the API server refuses the pod; if it cannot call the webhook, look at the webhook's pods and at what lies between (network policies, security groups)")?;
+        .map_err(|error| anyhow!(
+            "the API server refuses the pod; if it cannot call the webhook, look at the webhook's pods and at what lies between (network policies, security groups): {}",
+            said(&error)
+        ))?;
     given(&answer)
 }
 
