@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rstest::rstest;
 use serde_json::Value;
 
 const CONFIG: &str = r#"{"User":"65532:65532","Entrypoint":["/bin/program"]}"#;
@@ -42,10 +43,11 @@ fn content(root: &Path, order: &[&str], group_writes: bool) {
 }
 
 /// Packs a folder; returns the digest that was printed and the archive.
-fn pack(root: &Path, into: &Path, name: &str) -> (String, Vec<u8>) {
+fn pack(root: &Path, into: &Path, name: &str, architecture: &str) -> (String, Vec<u8>) {
     let archive = into.join("image.oci.tar");
     let mut command = script("deploy/oci-archive.sh");
     command.args([&archive, Path::new(name), root, Path::new(CONFIG)]);
+    command.arg(architecture);
     let digest = said(command.env("TMPDIR", into)).trim().to_owned();
     (digest, fs::read(archive).unwrap())
 }
@@ -63,7 +65,7 @@ fn the_same_content_gives_the_same_archive() {
         );
         fs::create_dir_all(&into).unwrap();
         content(&root, order, group_writes);
-        packed.push(pack(&root, &into, "localhost/some:1"));
+        packed.push(pack(&root, &into, "localhost/some:1", "amd64"));
     }
     assert_eq!(packed[0].0, packed[1].0);
     assert!(packed[0].1 == packed[1].1, "the archives differ");
@@ -71,7 +73,12 @@ fn the_same_content_gives_the_same_archive() {
     // The digest means something.
     let root = folder.path().join("two");
     fs::write(root.join("etc/passwd"), "another\n").unwrap();
-    let (another, _) = pack(&root, &folder.path().join("to/two"), "localhost/some:1");
+    let (another, _) = pack(
+        &root,
+        &folder.path().join("to/two"),
+        "localhost/some:1",
+        "amd64",
+    );
     assert_ne!(another, packed[0].0);
 }
 
@@ -80,7 +87,7 @@ fn the_archive_is_an_oci_layout() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     content(&root, &["bin/program"], false);
-    let (digest, _) = pack(&root, folder.path(), "localhost/some:1.2");
+    let (digest, _) = pack(&root, folder.path(), "localhost/some:1.2", "arm64");
     let layout = folder.path().join("layout");
     fs::create_dir(&layout).unwrap();
     let archive = folder.path().join("image.oci.tar");
@@ -112,7 +119,7 @@ fn the_archive_is_an_oci_layout() {
         config["config"],
         serde_json::from_str::<Value>(CONFIG).unwrap()
     );
-    assert_eq!(config["architecture"], "amd64");
+    assert_eq!(config["architecture"], "arm64");
     let layer = blob(&manifest["layers"][0]["digest"]);
     let listed = said(Command::new("tar").arg("-tvzf").arg(&layer));
     for line in listed.lines() {
@@ -122,9 +129,11 @@ fn the_archive_is_an_oci_layout() {
     assert!(listed.contains("./bin/other-name -> program"), "{listed}");
 }
 
-#[test]
-fn the_bill_of_materials_lists_what_is_linked() {
-    let text = said(script("deploy/sbom.sh").arg("x86_64-unknown-linux-musl"));
+#[rstest]
+#[case::amd64("x86_64-unknown-linux-musl")]
+#[case::arm64("aarch64-unknown-linux-musl")]
+fn the_bill_of_materials_lists_what_is_linked(#[case] target: &str) {
+    let text = said(script("deploy/sbom.sh").arg(target));
     let bill: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(bill["bomFormat"], "CycloneDX");
     assert_eq!(
