@@ -163,6 +163,27 @@ fn the_bill_of_materials_lists_what_is_linked(#[case] target: &str) {
     }
 }
 
+/// The two ways to the image give it the same labels.
+#[test]
+fn the_dockerfile_says_what_the_script_says() {
+    let read = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
+    let (dockerfile, script) = (read("deploy/Dockerfile"), read("deploy/image.sh"));
+    let (dockerfile, script) = (dockerfile.unwrap(), script.unwrap().replace('\\', ""));
+    let version = env!("CARGO_PKG_VERSION");
+    for (label, value, written) in [
+        ("title", "rrsa", "rrsa"),
+        ("version", version, "$version"),
+        ("licenses", "Apache-2.0", "Apache-2.0"),
+    ] {
+        let label = format!("org.opencontainers.image.{label}");
+        assert!(dockerfile.contains(&format!("{label}={value}")), "{label}");
+        assert!(
+            script.contains(&format!("\"{label}\":\"{written}\"")),
+            "{label}"
+        );
+    }
+}
+
 /// Compiled as deploy/image.sh does it, but under other names, and held against a loop.
 #[cfg(target_arch = "x86_64")]
 #[test]
