@@ -237,11 +237,9 @@ impl Rrsa {
             if !pod.file_name().to_string_lossy().starts_with(NAMESPACE) {
                 continue;
             }
-            for container in fs::read_dir(pod.path())? {
-                let container = container?.path();
-                // The kubelet leaves the folder of a container that it has removed.
-                if fs::read_dir(&container)?.next().is_some() {
-                    let leaks = logs::leaks(&container, &secrets)?;
+            for container in unless_gone(&pod.path(), folders(&pod.path()))? {
+                let leaks = unless_gone(&container, leaks_of(&container, &secrets))?;
+                if let Some(leaks) = leaks {
                     ensure!(leaks.is_empty(), "secrets in the logs: {leaks:?}");
                     looked_at += 1;
                 }
@@ -250,6 +248,30 @@ impl Rrsa {
         ensure!(looked_at >= 4, "there are logs of {looked_at} containers");
         Ok(())
     }
+}
+
+/// What was found, or nothing where the kubelet has taken the folder away meanwhile: pods of the release
+/// before may still be ending.
+fn unless_gone<T: Default>(folder: &Path, found: Result<T>) -> Result<T> {
+    match found {
+        Err(_) if !folder.exists() => Ok(T::default()),
+        found => found,
+    }
+}
+
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?;
+    Ok(entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?)
+}
+
+/// The secrets in the logs of a container. `None`: the kubelet leaves the folder of one that it has removed.
+fn leaks_of(container: &Path, secrets: &[String]) -> Result<Option<Vec<logs::Leak>>> {
+    if fs::read_dir(container)?.next().is_none() {
+        return Ok(None);
+    }
+    logs::leaks(container, secrets).map(Some)
 }
 
 /// The ARN of a role of the account.
