@@ -48,7 +48,7 @@ fn all_waited(scene: &Scene<'_>, round: usize, then: DateTime<Utc>) -> Result<bo
     let log = std::fs::read_to_string(scene.installation.controller_log()?)?;
     let namespace = format!("namespace=\"{}\"", scene.namespace.name());
     let decided = |number| {
-        let name = format!("name=\"{}\"", name_of(round, number));
+        let name = format!("binding=\"{}\"", name_of(round, number));
         let line = log.lines().find(|line| {
             line.contains("decided decision=Exchange")
                 && line.contains(&namespace)
