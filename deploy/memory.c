@@ -15,7 +15,7 @@ typedef uint32_t four __attribute__((aligned(1), may_alias));
 typedef uint64_t eight __attribute__((aligned(1), may_alias));
 typedef uint8_t sixteen __attribute__((vector_size(16), aligned(1), may_alias));
 
-// From here on the kernel of the processor (`rep movsb`) is faster than a loop.
+// From here on the processor's own copy (`rep movsb`) is faster than a loop.
 #define LONG 2048
 
 // Moves the first and the last piece of that type, which cover everything or overlap.
