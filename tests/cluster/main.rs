@@ -29,6 +29,7 @@ mod operator;
 mod outages;
 mod ownership;
 mod person;
+mod pods;
 mod policy;
 mod proxied;
 mod refresh;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::bindings::{SOON, Scene};
 use crate::installation::{Installation, role};
+use crate::pods::create_pod;
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
-use crate::webhook::create_pod;
 use crate::{choices, reported};
 
 const SWITCHES: &str = r#"webhook:

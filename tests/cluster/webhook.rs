@@ -1,5 +1,4 @@
 //! Pods through the real API server: what they get, and which of them are never sent to the webhook.
-#![expect(clippy::disallowed_methods, reason = "tests read real files")]
 
 use std::time::Duration;
 
@@ -7,121 +6,19 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use rrsa::api::v1alpha1::AlibabaRoleBinding;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::bindings::SOON;
-use crate::installation::{ACCOUNT, Installation, PROVIDER};
-use crate::support::kubernetes::Cluster;
-use crate::support::kubernetes::namespace::TestNamespace;
+use crate::installation::{ACCOUNT, PROVIDER};
+use crate::pods::Pods;
 use crate::support::wait;
-use crate::{installation, reported};
 
 const INJECTION: &str = "pod-identity.alibabacloud.com/injection";
 const OVERRIDE: &str = "pod-identity.alibabacloud.com/override-env";
 const ROLE_NAME: &str = "pod-identity.alibabacloud.com/role-name";
 const TOKEN_EXPIRATION: &str = "pod-identity.alibabacloud.com/service-account-token-expiration";
 const TOKEN_FILE: &str = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token";
-
-/// A namespace with the ServiceAccount `app`, and pods in it.
-struct Pods<'a> {
-    installation: &'a Installation,
-    namespace: TestNamespace<'a>,
-}
-
-/// Creates the pod as raw JSON and returns what the API server stored (or would store).
-pub(crate) async fn create_pod(
-    client: kube::Client,
-    namespace: &str,
-    pod: Value,
-    dry_run: bool,
-) -> Result<Value> {
-    let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-    let parameters = PostParams {
-        dry_run,
-        ..PostParams::default()
-    };
-    let made = api
-        .create(&parameters, &serde_json::from_value(pod)?)
-        .await?;
-    Ok(serde_json::to_value(made)?)
-}
-
-impl Pods<'_> {
-    async fn with(
-        labels: &[(&str, &str)],
-        account_annotations: Value,
-        test: impl AsyncFnOnce(&Pods<'_>) -> Result<()>,
-    ) -> Result<()> {
-        Cluster::shared().await?.require_own("a webhook by URL")?;
-        let installation = installation().await?;
-        let namespace = Cluster::shared().await?.test_namespace_with(labels).await?;
-        let pods = Pods {
-            installation,
-            namespace,
-        };
-        let account = serde_json::from_value(json!({
-            "metadata": {"name": "app", "annotations": account_annotations},
-        }))?;
-        let accounts = pods
-            .namespace
-            .api::<k8s_openapi::api::core::v1::ServiceAccount>();
-        accounts.create(&PostParams::default(), &account).await?;
-        let outcome = test(&pods).await;
-        let cluster = Cluster::shared().await?;
-        reported(outcome.and_then(|()| installation.assert_no_secret_in_logs(cluster)))
-    }
-
-    /// Creates the pod as raw JSON and returns what the API server stored (or would store).
-    async fn create(&self, pod: Value, dry_run: bool) -> Result<Value> {
-        let client = self.namespace.client();
-        create_pod(client, self.namespace.name(), pod, dry_run).await
-    }
-
-    /// What the webhook decided about pods of this namespace, by its own log.
-    fn decisions(&self) -> Result<Vec<String>> {
-        let log = std::fs::read_to_string(self.installation.webhook_log()?)?;
-        let marker = format!("namespace=\"{}\"", self.namespace.name());
-        Ok(log
-            .lines()
-            .filter(|line| line.contains("reviewed") && line.contains(&marker))
-            .map(ToOwned::to_owned)
-            .collect())
-    }
-
-    /// Whether the webhook decided about a pod of this namespace.
-    fn was_asked(&self) -> Result<bool> {
-        Ok(!self.decisions()?.is_empty())
-    }
-
-    async fn bind(&self, name: &str, spec: Value) -> Result<()> {
-        let binding = serde_json::from_value(json!({
-            "apiVersion": "rrsa.io/v1alpha1", "kind": "AlibabaRoleBinding",
-            "metadata": {"name": name}, "spec": spec,
-        }))?;
-        let bindings = self.namespace.api::<AlibabaRoleBinding>();
-        bindings.create(&PostParams::default(), &binding).await?;
-        Ok(())
-    }
-
-    /// The warnings that kubectl prints when it creates the pod.
-    async fn warnings(&self, pod: &Value) -> Result<String> {
-        let cluster = Cluster::shared().await?;
-        let arguments = [
-            "-n",
-            self.namespace.name(),
-            "create",
-            "--dry-run=server",
-            "--filename=-",
-        ];
-        let kubeconfig = cluster.admin_kubeconfig();
-        let text = pod.to_string();
-        let output = cluster.kubectl_with(kubeconfig, &arguments, &text);
-        Ok(output.await?.stderr)
-    }
-}
 
 fn pod(name: &str) -> Value {
     json!({
