@@ -23,6 +23,7 @@ pub(crate) async fn measure(stage: &Stage<'_>, objects: &str, neighbours: bool) 
         let server = stage.start(kind).await?;
         tokio::time::sleep(SETTLE).await;
         println!("{}", row(objects, kind, process::memory(server.pid())?));
+        server.end().await?;
     }
     Ok(())
 }

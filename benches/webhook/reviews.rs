@@ -51,6 +51,9 @@ pub(crate) async fn measure(stage: &Stage<'_>, seconds: u64, rounds: usize) -> R
         }
     }
     print(&cells, &servers);
+    for server in servers {
+        server.end().await?;
+    }
     Ok(())
 }
 

@@ -30,6 +30,8 @@ pub(crate) const ANNOTATIONS: [(&str, &str); 3] = [
 ];
 /// Longest wait for a server to inject; listing 50,000 objects on a busy machine included.
 const READY: Duration = Duration::from_mins(3);
+/// Longest wait for a server to end.
+const END: Duration = Duration::from_secs(40);
 /// The port that azure's webhook always takes.
 const AZURE_PORT: u16 = 9443;
 
@@ -287,6 +289,12 @@ pub(crate) struct Beginning {
 impl Server {
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Lets it end by itself: a program that is recorded (`deploy/profile.sh`) writes its record then.
+    pub(crate) async fn end(self) -> Result<()> {
+        self.process.terminate_and_wait(END).await?;
+        Ok(())
     }
 
     /// Sends reviews on new connections until one is injected.
