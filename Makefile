@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test bench scale lint static generate kubernetes node image bench-webhook chaos fuzz
+.PHONY: help demo test bench scale lint static generate kubernetes node image profile bench-webhook chaos fuzz
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s $$'\t'
@@ -74,6 +74,9 @@ kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machin
 
 image: ## Build the release image without Docker, into target/image (a release build: ten minutes when cold)
 	deploy/image.sh
+
+profile: kubernetes ## Record anew what the image's program does under load, for its compiler (a quarter of an hour)
+	deploy/profile.sh
 
 node: ## Install what the tests with a real node need (root and Debian; elsewhere they are skipped, and say so)
 	@tests/node/packages.sh

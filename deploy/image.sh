@@ -25,55 +25,12 @@ target=$machine-unknown-linux-musl
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 name=${IMAGE:-localhost/rrsa:$version}
 output=${IMAGE_OUTPUT:-target/image}
-build=$(realpath --canonicalize-missing "${IMAGE_TARGET:-target/image/build}")
 # Unpacked, as design and README promise.
 largest=$((20 * 1024 * 1024))
 
 authorities=/etc/ssl/certs/ca-certificates.crt
 [ -s $authorities ] || fail "there is no $authorities; install certificate authorities (Debian: apt-get install ca-certificates)"
-if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
-  command -v rustup > /dev/null || fail "Rust has no standard library for $target here and there is no rustup to fetch it with"
-  rustup target add "$target" || fail "the standard library for $target could not be installed; is there a way to the network?"
-fi
-if [ "$machine" = "$(uname -m)" ]; then
-  compiler=gcc
-else
-  compiler=$machine-linux-gnu-gcc
-  export "CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<< "$target")_LINKER=$compiler"
-fi
-command -v "$compiler" > /dev/null ||
-  fail "there is no $compiler on the PATH (Debian: apt-get install gcc, or gcc-$machine-linux-gnu for another architecture)"
-
-# No path of this machine gets into the program. The C of the TLS library is compiled as tests/musl.sh
-# says.
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export RUSTFLAGS="--remap-path-prefix=$PWD=/rrsa --remap-path-prefix=$build=/build --remap-path-prefix=$cargo_home=/cargo"
-export "CC_${target//-/_}=$compiler"
-export "CFLAGS_${target//-/_}=-U_FORTIFY_SOURCE -ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$build=/build"
-export CARGO_TARGET_DIR=$build SOURCE_DATE_EPOCH=0
-# The relocations of a program that may be loaded anywhere are packed: half a megabyte.
-link=(-C link-arg=-Wl,-z,pack-relative-relocs)
-if [ "$machine" = x86_64 ]; then
-  # Linked before musl's own, which are slow on this architecture. The folder is relative, since cargo makes names
-  # in the program from the words of its command line.
-  mkdir -p target/image
-  "$compiler" -O2 -Wall -Wextra -Werror -fPIC -ffreestanding -fno-stack-protector \
-    -fno-tree-loop-distribute-patterns -c deploy/memory.c -o target/image/memory.o
-  rm -f target/image/libmemory.a
-  ar rcsD target/image/libmemory.a target/image/memory.o
-  link+=(-L native=target/image -l static=memory)
-fi
-cargo rustc --locked --release --bin rrsa --target "$target" -- "${link[@]}" >&2
-program=$build/$target/release/rrsa
-if readelf --wide --program-headers --dynamic "$program" | grep -E 'INTERP|NEEDED' >&2; then
-  fail "$program is not static"
-fi
-# Folders that have the very names which they are given tell nothing, as in deploy/Dockerfile.
-for folder in "$PWD/src=/rrsa/src" "$cargo_home/registry=/cargo/registry" "$build/$target=/build/$target"; do
-  [ "${folder%%=*}" != "${folder#*=}" ] || continue
-  ! grep --quiet --fixed-strings --text -e "${folder%%=*}/" "$program" ||
-    fail "$program names ${folder%%=*}, a folder of this machine"
-done
+program=$(deploy/program.sh "$architecture")
 
 root=$(mktemp -d "${TMPDIR:-/tmp}/rrsa-image-XXXXXX")
 trap 'rm -rf "$root"' EXIT

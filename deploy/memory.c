@@ -5,7 +5,7 @@
 // copies are two loads and two stores that may overlap, and long ones go by 64 bytes; all of a short
 // piece is loaded before any of it is stored, so both functions are one.
 //
-// Only what every x86-64 has is used. deploy/image.sh links this; tests/image checks it.
+// Only what every x86-64 has is used. deploy/program.sh links this; tests/image checks it.
 
 #include <stddef.h>
 #include <stdint.h>

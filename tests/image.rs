@@ -184,14 +184,14 @@ fn the_dockerfile_says_what_the_script_says() {
     }
 }
 
-/// Compiled as deploy/image.sh does it, but under other names, and held against a loop.
+/// Compiled as deploy/program.sh does it, but under other names, and held against a loop.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn copies_of_the_images_program_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let script = fs::read_to_string(source("deploy/image.sh")).unwrap();
+    let script = fs::read_to_string(source("deploy/program.sh")).unwrap();
     let (_, line) = script.split_once("\"$compiler\" -O2").unwrap();
     let (flags, _) = line.split_once("-c deploy/memory.c").unwrap();
     let flags = flags.split_whitespace().filter(|word| *word != "\\");

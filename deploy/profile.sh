@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Records which ways the image's program goes under load, for deploy/program.sh: the compiler then lays
+# what each review passes through side by side, and spends its effort there. The record names functions by
+# the versions of their crates, so it is made anew with a release and when dependencies change much; a
+# build says when it no longer fits.
+#
+# The load is that of `make bench-webhook` and `make scale`, on loopback. Writes
+# deploy/profile-ARCHITECTURE.profdata, for this machine's architecture. About a quarter of an hour on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+  echo "profile: $*" >&2
+  exit 1
+}
+
+case $(uname -m) in
+  x86_64) architecture=amd64 ;;
+  aarch64) architecture=arm64 ;;
+  *) fail "there is no image for the architecture $(uname -m); it is amd64 or arm64" ;;
+esac
+# The compiler's own tool, since the form of a record changes with its version.
+profdata=$(rustc --print target-libdir)/../bin/llvm-profdata
+if [ ! -x "$profdata" ]; then
+  command -v rustup > /dev/null || fail "Rust has no llvm-tools here and there is no rustup to fetch them with"
+  rustup component add llvm-tools || fail "llvm-tools could not be installed; is there a way to the network?"
+fi
+
+records=$PWD/target/image/records
+rm -rf "$records"
+mkdir -p "$records"
+program=$(IMAGE_RECORD=$records IMAGE_TARGET=target/image/recorded deploy/program.sh $architecture)
+tests/kubernetes/build.sh > /dev/null
+cargo build --locked --example webhook-figures --example scale --example simulators
+export LLVM_PROFILE_FILE=$records/%p.profraw
+target/debug/examples/webhook-figures --rrsa "$program" --only reviews,memory --rounds 1 \
+  --accounts 10000 --bindings 1000
+target/debug/examples/scale --rrsa "$program" --simulators target/debug/examples/simulators \
+  --bindings 200 --namespaces 20 --steady 10 --due 0
+# Processes that were killed have written nothing.
+find "$records" -size 0 -delete
+"$profdata" merge --sparse --output "deploy/profile-$architecture.profdata" "$records"/*.profraw
