@@ -31,10 +31,18 @@ async fn with_cluster(test: impl AsyncFnOnce(&'static Cluster) -> Result<()>) ->
     static TURN: Mutex<()> = Mutex::const_new(());
     let _turn = TURN.lock().await;
     let cluster = cluster().await?;
-    // Releases leave it behind on purpose.
-    let arguments = ["delete", DEFINITION, "--ignore-not-found"];
-    cluster.kubectl(&arguments).await?.success()?;
-    crate::reported(test(cluster).await)
+    let outcome = async {
+        // Releases leave it behind on purpose. Its bindings go first: the API server would delete them
+        // by itself, but looks only every so often whether they are gone.
+        let there = ["get", DEFINITION, "--ignore-not-found", "--output=name"];
+        if !cluster.kubectl(&there).await?.success()?.is_empty() {
+            let bindings = ["delete", "alibabarolebindings", "--all", "--all-namespaces"];
+            cluster.kubectl(&bindings).await?.success()?;
+            cluster.kubectl(&["delete", DEFINITION]).await?.success()?;
+        }
+        test(cluster).await
+    };
+    crate::reported(outcome.await)
 }
 
 async fn cluster() -> Result<&'static Cluster> {
