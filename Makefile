@@ -26,8 +26,8 @@ bench: ## Measure; figures of one run may be compared, those of two machines may
 	$(MAKE) scale
 
 bench-webhook: kubernetes ## Measure the webhook as a process; FIGURES="--neighbours DIR --only reviews" chooses
-	cargo build --locked --release --bin rrsa --example webhook-figures
-	target/release/examples/webhook-figures $(FIGURES)
+	deploy/program.sh
+	figures=$$(deploy/program.sh "" webhook-figures) && $$figures $(FIGURES)
 
 # What scale is given: SCALE='--bindings 10000 --namespaces 500 --steady 60 --due 1000 --due-namespaces 50' is design 9.
 SCALE ?=

@@ -5,7 +5,8 @@
 # It is compiled by what was seen under load, if that was recorded for the architecture
 # (deploy/profile-ARCHITECTURE.profdata, by deploy/profile.sh).
 #
-# Usage: program.sh amd64|arm64
+# Usage: program.sh [ARCHITECTURE [EXAMPLE]]   amd64 or arm64; default: this machine's
+#   EXAMPLE        an example of the package is built instead, in the same way, to be measured beside it
 #   IMAGE_TARGET   cargo's target folder for it, default target/image/build
 #   IMAGE_RECORD   folder: the program is built to be recorded, and writes there as it ends
 set -euo pipefail
@@ -16,12 +17,12 @@ fail() {
   exit 1
 }
 
-architecture=${1:-}
-case $architecture in
-  amd64) machine=x86_64 ;;
-  arm64) machine=aarch64 ;;
-  *) fail "there is no image for the architecture '$architecture'; it is amd64 or arm64" ;;
+case ${1:-$(uname -m)} in
+  amd64 | x86_64) architecture=amd64 machine=x86_64 ;;
+  arm64 | aarch64) architecture=arm64 machine=aarch64 ;;
+  *) fail "there is no program for the architecture $1; it is amd64 or arm64" ;;
 esac
+example=${2:-}
 target=$machine-unknown-linux-musl
 build=$(realpath --canonicalize-missing "${IMAGE_TARGET:-target/image/build}")
 profile=$PWD/deploy/profile-$architecture.profdata
@@ -68,15 +69,20 @@ elif [ -e "$profile" ]; then
   # Under the name of its content, since cargo compiles anew only what it is told otherwise.
   used=$build/$(sha256sum "$profile" | cut -c1-16).profdata
   install -D --mode=644 "$profile" "$used"
-  map=$build/$target.map
-  RUSTFLAGS+=" -C profile-use=$used -C link-arg=-Wl,-Map,$map"
+  RUSTFLAGS+=" -C profile-use=$used"
+  map=target/image/${example:-rrsa}.map
+  link+=(-C "link-arg=-Wl,-Map,$map")
 fi
-cargo rustc --locked --release --bin rrsa --target "$target" -- "${link[@]}" >&2
-program=$build/$target/release/rrsa
+if [ -n "$example" ]; then
+  built=(--example "$example") program=$build/$target/release/examples/$example
+else
+  built=(--bin rrsa) program=$build/$target/release/rrsa
+fi
+cargo rustc --locked --release "${built[@]}" --target "$target" -- "${link[@]}" >&2
 if readelf --wide --program-headers --dynamic "$program" | grep -E 'INTERP|NEEDED' >&2; then
   fail "$program is not static"
 fi
-if [ -n "${IMAGE_RECORD:-}" ]; then
+if [ -n "${IMAGE_RECORD:-}${example}" ]; then
   echo "$program"
   exit
 fi
