@@ -19,6 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::IgnoredAny;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -53,9 +54,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()?;
     let listener = TcpListener::bind(args.listen)?;
-    let serving = server::serve_tls(listener, tls::server_config(slot)?, router, Stop::default());
-    runtime.block_on(serving)?;
-    Ok(())
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let tls = tls::server_config(slot)?;
+        tokio::select! {
+            served = server::serve_tls(listener, tls, router, Stop::default()) => served?,
+            // It ends by itself, so that it can be recorded as ours is.
+            _ = terminated.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 async fn answer(State(answers): State<Answers>, body: Bytes) -> Response {
