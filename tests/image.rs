@@ -218,3 +218,68 @@ fn copies_of_the_images_program_are_right() {
     let found = said(&mut Command::new(at("check")));
     assert!(found.ends_with("copies are right\n"), "{found}");
 }
+
+/// Runs deploy/program.sh in a checkout of its own, with a cargo that writes `map` as the linker's. Returns
+/// how it ended, and what it printed.
+#[cfg(target_arch = "x86_64")]
+fn built(record: bool, map: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::create_dir_all(at("deploy")).unwrap();
+    for name in [
+        "rust-toolchain.toml",
+        "deploy/program.sh",
+        "deploy/memory.c",
+    ] {
+        fs::copy(source(name), at(name)).unwrap();
+    }
+    if record {
+        fs::write(at("deploy/profile-amd64.profdata"), "a record").unwrap();
+    }
+    let cargo = "#!/bin/sh\n\
+        release=$CARGO_TARGET_DIR/x86_64-unknown-linux-musl/release\n\
+        mkdir -p $release && echo program > $release/rrsa\n\
+        echo $RUSTFLAGS >&2\n\
+        printf '%s' \"$MAP\" > target/image/rrsa.map\n";
+    fs::create_dir(at("bin")).unwrap();
+    fs::write(at("bin/cargo"), cargo).unwrap();
+    fs::set_permissions(at("bin/cargo"), Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", at("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(at("deploy/program.sh"));
+    command.arg("amd64").env("PATH", path).env("MAP", map);
+    for name in ["IMAGE_TARGET", "IMAGE_RECORD"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// A record knows functions by names in which the versions of their crates are. One that knows others
+/// would be of no use, and nobody would notice.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_record_of_another_program_is_refused() {
+    let known = ["rrsa", "hyper", "h2", "http", "tokio", "rustls"];
+    let map = |crates: &[&str]| -> String {
+        let line = |name: &&str| format!(" .text.hot._ZN{}{name}4call17h0E\n", name.len());
+        crates.iter().map(line).collect()
+    };
+    let (succeeded, text) = built(true, &map(&known));
+    assert!(succeeded, "{text}");
+    assert!(text.contains("profile-use="), "{text}");
+    for missing in known {
+        let rest: Vec<_> = known.into_iter().filter(|name| *name != missing).collect();
+        let (succeeded, text) = built(true, &map(&rest));
+        assert!(!succeeded, "{missing}: {text}");
+        assert!(text.contains(&format!("nothing of {missing} ")), "{text}");
+        assert!(text.contains("make profile"), "{text}");
+    }
+    let (succeeded, text) = built(false, "");
+    assert!(succeeded, "{text}");
+    assert!(!text.contains("profile-use="), "{text}");
+}
