@@ -10,18 +10,7 @@
 #   IMAGE_ROOT     folder that gets the image's content as well (for deploy/Dockerfile)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-fail() {
-  echo "image: $*" >&2
-  exit 1
-}
-
-case ${1:-$(uname -m)} in
-  amd64 | x86_64) architecture=amd64 machine=x86_64 ;;
-  arm64 | aarch64) architecture=arm64 machine=aarch64 ;;
-  *) fail "there is no image for the architecture $1; it is amd64 or arm64" ;;
-esac
-target=$machine-unknown-linux-musl
+. deploy/architecture.sh "${1:-}"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 name=${IMAGE:-localhost/rrsa:$version}
 output=${IMAGE_OUTPUT:-target/image}

@@ -9,17 +9,7 @@
 # deploy/profile-ARCHITECTURE.profdata, for this machine's architecture. About a quarter of an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-fail() {
-  echo "profile: $*" >&2
-  exit 1
-}
-
-case $(uname -m) in
-  x86_64) architecture=amd64 ;;
-  aarch64) architecture=arm64 ;;
-  *) fail "there is no image for the architecture $(uname -m); it is amd64 or arm64" ;;
-esac
+. deploy/architecture.sh ""
 # The compiler's own tool, since the form of a record changes with its version.
 profdata=$(rustc --print target-libdir)/../bin/llvm-profdata
 if [ ! -x "$profdata" ]; then

@@ -11,19 +11,8 @@
 #   IMAGE_RECORD   folder: the program is built to be recorded, and writes there as it ends
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-fail() {
-  echo "program: $*" >&2
-  exit 1
-}
-
-case ${1:-$(uname -m)} in
-  amd64 | x86_64) architecture=amd64 machine=x86_64 ;;
-  arm64 | aarch64) architecture=arm64 machine=aarch64 ;;
-  *) fail "there is no program for the architecture $1; it is amd64 or arm64" ;;
-esac
+. deploy/architecture.sh "${1:-}"
 example=${2:-}
-target=$machine-unknown-linux-musl
 build=$(realpath --canonicalize-missing "${IMAGE_TARGET:-target/image/build}")
 profile=$PWD/deploy/profile-$architecture.profdata
 map=
@@ -66,9 +55,10 @@ if [ -n "${IMAGE_RECORD:-}" ]; then
   # The recorder keeps a file function of the TLS library, which names it as glibc does.
   link+=(-C link-arg=-Wl,--defsym=fopen64=fopen)
 elif [ -e "$profile" ]; then
-  # Under the name of its content, since cargo compiles anew only what it is told otherwise.
+  # Under the name of its content, since cargo compiles anew only what it is told otherwise; and written
+  # once, since a newer file would compile everything anew.
   used=$build/$(sha256sum "$profile" | cut -c1-16).profdata
-  install -D --mode=644 "$profile" "$used"
+  [ -e "$used" ] || install -D --mode=644 "$profile" "$used"
   RUSTFLAGS+=" -C profile-use=$used"
   map=target/image/${example:-rrsa}.map
   link+=(-C "link-arg=-Wl,-Map,$map")

@@ -229,6 +229,7 @@ fn built(record: bool, map: &str) -> (bool, String) {
     fs::create_dir_all(at("deploy")).unwrap();
     for name in [
         "rust-toolchain.toml",
+        "deploy/architecture.sh",
         "deploy/program.sh",
         "deploy/memory.c",
     ] {
