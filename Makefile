@@ -75,7 +75,7 @@ kubernetes: ## Build the Kubernetes of tests and demo (slow once for each machin
 image: ## Build the release image without Docker, into target/image (a release build: ten minutes when cold)
 	deploy/image.sh
 
-profile: kubernetes ## Record anew what the image's program does under load, for its compiler (a quarter of an hour)
+profile: ## Record anew what the image's program does under load, for its compiler (a quarter of an hour)
 	deploy/profile.sh
 
 node: ## Install what the tests with a real node need (root and Debian; elsewhere they are skipped, and say so)
