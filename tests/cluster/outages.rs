@@ -273,17 +273,22 @@ async fn soonest_first(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
     scene.installation.assert_no_secret_in_logs(cluster)
 }
 
-/// STS calls a second of the account.
-const SLOW: u32 = 10;
+/// Calls a second of the controller: few, so that a busy machine, on which seconds pass until the
+/// controller hears of a binding, is not taken for an unfair controller.
+const SLOW: u32 = 2;
 /// Bindings of the greedy tenant, all at once.
-const GREEDY: usize = 120;
-/// Exchanges of the greedy tenant that may come between a modest tenant's wish and its fulfilment:
-/// fair shares are one to one, plus what is under way.
-const IN_BETWEEN: usize = 25;
+const GREEDY: usize = 50;
+/// Exchanges of the greedy tenant that may come between a modest tenant's wish and its fulfilment.
+/// Fair shares are one to one; the others are those of the time until the wish is known.
+const IN_BETWEEN: usize = 20;
 
 #[tokio::test]
 async fn a_greedy_neighbour_delays_nobody_by_more_than_its_share() -> Result<()> {
-    let (cluster, installation) = own_installation(None).await?;
+    let cluster = Cluster::start().await?;
+    cluster.require_own("a second installation")?;
+    let mut choices = crate::choices(None);
+    choices.calls_per_second = Some(SLOW);
+    let installation = Installation::start(&cluster, choices).await?;
     let greedy = Scene::set(&installation, cluster.test_namespace().await?).await?;
     let modest = Scene::set(&installation, cluster.test_namespace().await?).await?;
     reported(greedy_and_modest(&cluster, &greedy, &modest).await)
@@ -294,43 +299,75 @@ async fn greedy_and_modest(
     greedy: &Scene<'_>,
     modest: &Scene<'_>,
 ) -> Result<()> {
-    let installation = greedy.installation;
-    installation.sts.update(|config| {
-        config.requests_per_second = std::num::NonZeroU32::new(SLOW);
-    });
-    let of = |scene: &Scene<'_>| {
-        let calls = installation.sts.calls().by_role(&scene.role_arn());
-        calls.iter().filter(|call| call.succeeded()).count()
-    };
-    let asked = |scene: &Scene<'_>| installation.sts.calls().by_role(&scene.role_arn()).len();
-    // Together, so that most of them wait when the modest tenant comes, however slow the machine is.
-    let all = (0..GREEDY).map(async |number| {
-        let name = format!("app-{number}");
-        bind(greedy, &name, greedy.spec()).await
-    });
-    futures::future::try_join_all(all).await?;
+    bind_all(greedy, GREEDY).await?;
     wait::until("the greedy tenant's first credentials", SOON, async || {
-        Ok((of(greedy) > 3).then_some(()))
+        Ok((served(greedy) > 0).then_some(()))
     })
     .await?;
-    let before = of(greedy);
+    let before = served(greedy);
     bind(modest, "app", modest.spec()).await?;
     modest.ready().await?;
-    let between = of(greedy) - before;
+    let between = served(greedy) - before;
     ensure!(
         between <= IN_BETWEEN && before + between < GREEDY,
         "{between} exchanges of the greedy tenant came first ({before} before them)"
     );
-    // In the end everybody has what it asked for, without a storm of refused calls.
     wait::until(
         "all of the greedy tenant's credentials",
         AFTERWARDS,
-        async || Ok((of(greedy) == GREEDY).then_some(())),
+        async || Ok((served(greedy) == GREEDY).then_some(())),
     )
     .await?;
-    let refused = asked(greedy) - of(greedy);
-    ensure!(refused <= GREEDY, "{refused} calls were refused");
-    installation.assert_no_secret_in_logs(cluster)
+    greedy.installation.assert_no_secret_in_logs(cluster)
+}
+
+/// STS calls a second of the account: a fifth of what the controller makes unless told.
+const LIMIT: u32 = 10;
+/// Bindings that come at once to such an STS.
+const CROWD: usize = 120;
+
+#[tokio::test]
+async fn an_sts_that_throttles_serves_everybody_without_a_storm() -> Result<()> {
+    let (cluster, installation) = own_installation(None).await?;
+    let scene = Scene::set(&installation, cluster.test_namespace().await?).await?;
+    installation.sts.update(|config| {
+        config.requests_per_second = std::num::NonZeroU32::new(LIMIT);
+    });
+    let outcome = async {
+        bind_all(&scene, CROWD).await?;
+        wait::until("all credentials", AFTERWARDS, async || {
+            Ok((served(&scene) == CROWD).then_some(()))
+        })
+        .await?;
+        let refused = asked(&scene) - CROWD;
+        ensure!(refused > 0, "STS did not throttle");
+        ensure!(refused <= CROWD, "{refused} calls were refused");
+        installation.assert_no_secret_in_logs(&cluster)
+    };
+    reported(outcome.await)
+}
+
+/// Creates that many bindings of `scene` together, so that most of them wait at the same time,
+/// however slow the machine is.
+async fn bind_all(scene: &Scene<'_>, count: usize) -> Result<()> {
+    let all = (0..count).map(async |number| {
+        let name = format!("app-{number}");
+        bind(scene, &name, scene.spec()).await
+    });
+    futures::future::try_join_all(all).await?;
+    Ok(())
+}
+
+/// Calls for the role of `scene`.
+fn asked(scene: &Scene<'_>) -> usize {
+    let calls = scene.installation.sts.calls();
+    calls.by_role(&scene.role_arn()).len()
+}
+
+/// Those of them that got credentials.
+fn served(scene: &Scene<'_>) -> usize {
+    let calls = scene.installation.sts.calls().by_role(&scene.role_arn());
+    calls.iter().filter(|call| call.succeeded()).count()
 }
 
 /// How often the restless tenant does what it can do, and the pause between.
