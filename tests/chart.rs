@@ -6,10 +6,14 @@
     reason = "tests read real files, and fail where they are not as expected"
 )]
 
+#[path = "chart/alerts.rs"]
+mod alerts;
 #[path = "chart/certificates.rs"]
 mod certificates;
 #[path = "chart/configuration.rs"]
 mod configuration;
+#[path = "chart/release.rs"]
+mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -61,6 +61,8 @@ pub struct Standing {
     pub on_fallback: bool,
     /// Whether it asks for the pods of its `ServiceAccount`.
     pub injects_pods: bool,
+    /// Whether nothing is to be done for it.
+    pub suspended: bool,
 }
 
 impl Standing {
@@ -73,6 +75,7 @@ impl Standing {
             on_fallback: status
                 .is_some_and(|status| status.source == Some(CredentialSource::EcsMetadata)),
             injects_pods: binding.spec.inject_pods,
+            suspended: binding.spec.suspend,
         }
     }
 }
@@ -210,6 +213,12 @@ impl Bindings {
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<AlibabaRoleBinding> {
         self.state().kept.get(name)?.read()
+    }
+
+    /// How one of them stands.
+    #[must_use]
+    pub fn standing(&self, name: &Name) -> Option<Standing> {
+        self.state().kept.get(name).map(|kept| kept.standing)
     }
 
     /// The names of those that stand so.

@@ -10,7 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::bindings::{Bindings, Standing};
+use super::bindings::{Bindings, Name, Standing};
 use super::secrets::SecretIndex;
 use crate::world::Clock;
 
@@ -91,7 +91,14 @@ impl Census {
             .each_standing(|standing| stock.binding(standing));
         let now = self.clock.now();
         self.secrets
-            .each_expiration(|expiration| stock.secret(expiration, now));
+            .each_expiration(|namespace, binding, expiration| {
+                // What is to end is not counted: a retained Secret whose binding is gone, a
+                // suspended one.
+                let standing = self.bindings.standing(&Name::new(namespace, binding));
+                if standing.is_some_and(|standing| !standing.suspended) {
+                    stock.secret(expiration, now);
+                }
+            });
         stock
     }
 }
@@ -113,7 +120,7 @@ impl Collector for Census {
         family(
             &mut encoder,
             "secrets",
-            "Secrets that this operator keeps, by the time that their credentials have left",
+            "Secrets that are kept fresh, by the time that their credentials have left",
             "left",
             &[
                 ("none", stock.expired),
@@ -162,6 +169,7 @@ fn family(
 mod tests {
     use super::*;
     use crate::api::v1alpha1::{AlibabaRoleBinding, AlibabaRoleBindingStatus, CredentialSource};
+    use crate::contract::annotations::secret as keys;
     use crate::telemetry::metrics;
     use crate::world::SystemClock;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -205,25 +213,35 @@ mod tests {
             secrets: secrets.clone(),
         }
         .register(&mut registry);
+        let mut suspended = binding("suspended", Some("True"), None);
+        suspended.spec.suspend = true;
         for made in [
             binding("a", Some("True"), None),
             binding("b", Some("True"), Some(CredentialSource::EcsMetadata)),
             binding("c", Some("False"), None),
             binding("d", None, None),
+            suspended,
         ] {
             bindings.take_in(Event::Apply(made));
         }
         let now = clock.now();
-        for (name, minutes) in [("a", -1), ("b", 4), ("c", 19), ("d", 30)] {
+        for (name, minutes) in [
+            ("a", -1),
+            ("b", 4),
+            ("c", 19),
+            ("d", 30),
+            ("suspended", -1),
+            ("gone", -1),
+        ] {
             let expiration = now + TimeDelta::minutes(minutes);
             let facts = super::super::secrets::SecretFacts::of(&ObjectMeta {
                 uid: Some(name.to_owned()),
                 resource_version: Some("1".to_owned()),
                 annotations: Some(
-                    [(
-                        crate::contract::annotations::secret::EXPIRATION.to_owned(),
-                        expiration.to_rfc3339(),
-                    )]
+                    [
+                        (keys::EXPIRATION.to_owned(), expiration.to_rfc3339()),
+                        (keys::BINDING.to_owned(), name.to_owned()),
+                    ]
                     .into(),
                 ),
                 ..ObjectMeta::default()
@@ -233,7 +251,7 @@ mod tests {
         let text = metrics::page(&registry).unwrap();
         let soonest = (now + TimeDelta::minutes(4)).timestamp();
         for line in [
-            "rrsa_controller_bindings{ready=\"true\"} 2",
+            "rrsa_controller_bindings{ready=\"true\"} 3",
             "rrsa_controller_bindings{ready=\"false\"} 1",
             "rrsa_controller_bindings{ready=\"unknown\"} 1",
             "rrsa_controller_secrets{left=\"none\"} 1",

@@ -178,11 +178,14 @@ impl SecretIndex {
             .collect()
     }
 
-    /// Shows when the credentials of each Secret end, where that is known.
-    pub fn each_expiration(&self, mut see: impl FnMut(DateTime<Utc>)) {
+    /// Shows of each Secret its namespace, the binding that it was made for, and when its credentials
+    /// end, where that is known.
+    pub fn each_expiration(&self, mut see: impl FnMut(&str, &str, DateTime<Utc>)) {
         let state = self.state();
-        for expiration in state.facts.values().filter_map(|facts| facts.expiration) {
-            see(expiration);
+        for ((namespace, _), facts) in &state.facts {
+            if let (Some(binding), Some(expiration)) = (&facts.owner_name, facts.expiration) {
+                see(namespace, binding, expiration);
+            }
         }
     }
 

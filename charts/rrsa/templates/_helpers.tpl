@@ -4,13 +4,15 @@
 {{- end }}
 
 {{- define "rrsa.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains (include "rrsa.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "rrsa.name" .) | trunc 40 | trimSuffix "-" }}
+{{- $name := .Values.fullnameOverride }}
+{{- if not $name }}
+{{- $name = ternary .Release.Name (printf "%s-%s" .Release.Name (include "rrsa.name" .)) (contains (include "rrsa.name" .) .Release.Name) }}
 {{- end }}
+{{- $name = $name | trunc 40 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- fail (printf "fullnameOverride: no Service can be called %q, as this release's would; choose letters, digits and `-`, a letter first" $name) }}
+{{- end }}
+{{- $name }}
 {{- end }}
 
 {{- define "rrsa.controller" -}}{{ include "rrsa.fullname" . }}-controller{{- end }}
@@ -47,23 +49,27 @@
 
 {{/* What never changes for a component of a release: selectors are immutable. Takes {root, component}. */}}
 {{- define "rrsa.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "rrsa.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-{{- with .component }}
-app.kubernetes.io/component: {{ . }}
-{{- end }}
+{{- $labels := dict "app.kubernetes.io/name" (include "rrsa.name" .root) "app.kubernetes.io/instance" .root.Release.Name }}
+{{- with .component }}{{- $_ := set $labels "app.kubernetes.io/component" . }}{{- end }}
+{{- toYaml $labels }}
 {{- end }}
 
-{{/* The labels of every object. Takes {root, component}. */}}
+{{/* The labels of every object: those of the selector, those of its kind alone, `commonLabels`, what else is
+     usual; the first that has a key says it. Takes {root, component, labels}. */}}
 {{- define "rrsa.labels" -}}
-{{ include "rrsa.selectorLabels" . }}
-app.kubernetes.io/part-of: rrsa
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
+{{- $own := include "rrsa.selectorLabels" . | fromYaml }}
+{{- $usual := dict
+  "app.kubernetes.io/part-of" "rrsa"
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") }}
+{{- $chosen := merge (dict) (default dict .labels) .root.Values.commonLabels }}
+{{- range $key, $value := $chosen }}
+{{- if and (hasKey $own $key) (ne (get $own $key) $value) }}
+{{- fail (printf "commonLabels, podLabels: the release's pods are found by `%s`, so it cannot be chosen" $key) }}
 {{- end }}
+{{- end }}
+{{- toYaml (merge $own $chosen $usual) }}
 {{- end }}
 
 {{- define "rrsa.image" -}}
@@ -79,6 +85,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* The operator's configuration: `config`, and what other values imply. */}}
 {{- define "rrsa.configuration" -}}
 {{- $config := deepCopy .Values.config }}
+{{- $look := default dict $config.podLook }}
+{{- if not (hasKey $look "neverServed") }}
+{{- $_ := set $look "neverServed" (include "rrsa.unservedNamespaces" . | fromYamlArray) }}
+{{- $_ := set $config "podLook" $look }}
+{{- end }}
 {{- if not (or $config.oidcProviderArn $config.clusterId) }}
 {{- fail "config.oidcProviderArn: name the cluster's OIDC provider in RAM (acs:ram::<account id>:oidc-provider/<provider name>), or its cluster by config.clusterId on ACK" }}
 {{- end }}
@@ -93,10 +104,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* Metadata of a pod template. Takes {root, component, values}. */}}
 {{- define "rrsa.podMetadata" -}}
 labels:
-  {{- include "rrsa.labels" . | nindent 2 }}
-  {{- with .values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "rrsa.labels" (dict "root" .root "component" .component "labels" .values.podLabels) | nindent 2 }}
 {{- with .values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -134,17 +142,14 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- $host := dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" }}
+{{- $pods := dict "matchLabels" (include "rrsa.selectorLabels" . | fromYaml) }}
+{{- $spread := list }}
+{{- range default (list $host) .values.topologySpreadConstraints }}
+{{- $spread = append $spread (ternary . (set (deepCopy .) "labelSelector" $pods) (hasKey . "labelSelector")) }}
+{{- end }}
 topologySpreadConstraints:
-  {{- with .values.topologySpreadConstraints }}
-  {{- toYaml . | nindent 2 }}
-  {{- else }}
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- include "rrsa.selectorLabels" . | nindent 8 }}
-  {{- end }}
+  {{- toYaml $spread | nindent 2 }}
 {{- with .root.Values.hostAliases }}
 hostAliases:
   {{- toYaml . | nindent 2 }}
@@ -206,6 +211,8 @@ volumeMounts:
 
 {{/* Pods that do one thing and end (hooks). Takes {root, account}. */}}
 {{- define "rrsa.taskPod" -}}
+{{- /* Values of a release before there were tasks have none (`--reuse-values`). */}}
+{{- $tasks := default dict .root.Values.tasks }}
 serviceAccountName: {{ .account }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -219,9 +226,17 @@ securityContext:
     type: RuntimeDefault
 nodeSelector:
   kubernetes.io/os: linux
+  {{- with $tasks.nodeSelector }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $tasks.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "rrsa.taskContainer" -}}
+{{- $tasks := default dict .Values.tasks }}
 image: {{ include "rrsa.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
@@ -229,10 +244,15 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
+{{- with $tasks.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "rrsa.cleanup.hook" -}}
 helm.sh/hook: post-delete
+helm.sh/hook-output-log-policy: hook-failed
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 
@@ -250,7 +270,7 @@ clientConfig:
   {{- end }}
   service:
     name: {{ include "rrsa.webhook" . }}
-    namespace: {{ .Release.Namespace }}
+    namespace: {{ .Release.Namespace | toYaml }}
     path: /mutate
 rules:
   - apiGroups: [""]
@@ -270,10 +290,15 @@ sideEffects: None
 timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}
 {{- end }}
 
+{{/* Namespaces whose pods are never sent to the webhook. */}}
+{{- define "rrsa.unservedNamespaces" -}}
+{{- concat (list "kube-system" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
 {{- define "rrsa.webhookNamespaces" -}}
 - key: kubernetes.io/metadata.name
   operator: NotIn
-  values: {{ concat (list "kube-system" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+  values: {{ include "rrsa.unservedNamespaces" . }}
 {{- end }}
 
 {{- define "rrsa.webhookConditions" -}}
