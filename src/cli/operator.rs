@@ -1,11 +1,12 @@
 //! What the commands that serve share: the configuration file, the runtime, the signal to stop.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::configuration::{Configuration, ConfigurationFile, Discovered};
@@ -138,7 +139,18 @@ pub(super) async fn client() -> anyhow::Result<kube::Client> {
 /// A listener on that address.
 pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
+        .or_else(|error| match without_ipv6(address, &error) {
+            Some(address) => TcpListener::bind(address),
+            None => Err(error),
+        })
         .with_context(|| format!("{address} cannot be listened on; choose another address"))
+}
+
+/// What `[::]`, every address, is on a node whose kernel has no IPv6.
+fn without_ipv6(address: SocketAddr, error: &std::io::Error) -> Option<SocketAddr> {
+    let every = address.is_ipv6() && address.ip().is_unspecified();
+    (every && Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT))
+        .then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 /// The runtime of a command that serves.
@@ -185,4 +197,24 @@ pub(super) fn second_signal() -> anyhow::Result<impl Future<Output = ()> + Send 
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("[::]:9443", Errno::AFNOSUPPORT, Some("0.0.0.0:9443"))]
+    #[case("[::]:9443", Errno::ADDRINUSE, None)]
+    #[case("[::1]:9443", Errno::AFNOSUPPORT, None)]
+    #[case("0.0.0.0:9443", Errno::AFNOSUPPORT, None)]
+    fn every_address_exists_without_ipv6(
+        #[case] address: &str,
+        #[case] error: Errno,
+        #[case] instead: Option<&str>,
+    ) {
+        let found = without_ipv6(address.parse().unwrap(), &error.into());
+        assert_eq!(found, instead.map(|address| address.parse().unwrap()));
+    }
 }

@@ -57,15 +57,17 @@ impl Args {
             operator_namespace,
             output,
         } = self;
-        let scope = Scope {
-            namespaces,
-            all_pods,
-            never_served: vec!["kube-system".to_owned(), operator_namespace],
-        };
         operator::runtime()?.block_on(async {
             let client = cluster.client().await?;
             let configuration = setup.configuration(&SystemFiles, &client).await?;
             let settings = Settings::from(&configuration);
+            let mut never_served = configuration.pod_look.never_served;
+            never_served.push(operator_namespace);
+            let scope = Scope {
+                namespaces,
+                all_pods,
+                never_served,
+            };
             let mut findings = Vec::new();
             let mut printed = Ok(());
             let mut found = |finding: Finding| match output {
