@@ -179,12 +179,10 @@ impl Bindings {
             .map(AsRef::as_ref)
     }
 
-    /// The one whose Secret has that name and holds environment variables.
-    #[must_use]
-    pub fn with_env_secret(&self, secret: &str) -> Option<&BindingFacts> {
-        let mut all = self.0.iter();
-        all.find(|binding| binding.formats.env && *binding.secret == *secret)
-            .map(AsRef::as_ref)
+    /// The names of the Secrets that hold environment variables.
+    pub fn env_secrets(&self) -> impl Iterator<Item = &str> {
+        let with_variables = self.0.iter().filter(|binding| binding.formats.env);
+        with_variables.map(|binding| &*binding.secret)
     }
 
     /// Whether there are none.
@@ -308,8 +306,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        assert!(all.with_env_secret("app-credentials").is_some());
-        assert!(all.with_env_secret("files").is_none());
-        assert!(all.with_env_secret("other").is_none());
+        assert!(all.env_secrets().any(|secret| secret == "app-credentials"));
+        assert!(all.env_secrets().all(|secret| secret != "files"));
     }
 }

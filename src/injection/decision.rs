@@ -134,6 +134,10 @@ reasons! {
     /// Another mount lies above or below ours.
     MountNested(Pod): "another mount lies above or below that of the credentials and may hide it",
         "check that the container can read the files, or move the other mount";
+    /// The same variables again and again, where ours are to win: the API server takes the longer to
+    /// apply a patch the more it removes.
+    VariablesRepeated(Pod): "override-env would remove the same variables more than 64 times, not injected",
+        "set each variable once";
     /// The variables of the identity come from two hands.
     VariablesMixed(Pod): "the variables of the identity come partly from the pod, partly from the webhook",
         "set all of them, none, or pod-identity.alibabacloud.com/override-env=true";

@@ -178,6 +178,11 @@ impl<'a> Plan<'a> {
                 self.notes.push((Reason::MountNested, &container.name));
             }
         }
+        if variables.repeated() {
+            self.notes
+                .push((Reason::VariablesRepeated, &container.name));
+            return;
+        }
         if variables.mixed() {
             self.notes.push((Reason::VariablesMixed, &container.name));
         }
@@ -208,12 +213,13 @@ impl<'a> Plan<'a> {
         let mounts = container.mounts.value().map_or(&[][..], |mounts| &mounts.0);
         let mut found = Lying::Nothing;
         for mount in mounts {
-            let held = self
-                .volumes
-                .is_some_and(|volumes| volumes.holds(&mount.volume, &self.injection.volume));
+            let held = || {
+                self.volumes
+                    .is_some_and(|volumes| volumes.holds(&mount.volume, &self.injection.volume))
+            };
             found = match pod::Place::of(&mount.path, self.mount.path) {
                 pod::Place::Same if mount.partial => return Lying::Taken,
-                pod::Place::Same if held => Lying::Ours,
+                pod::Place::Same if held() => Lying::Ours,
                 pod::Place::Same if mount.volume == self.mount.volume => Lying::WithoutVolume,
                 pod::Place::Same => return Lying::Taken,
                 pod::Place::Above | pod::Place::Below if found == Lying::Nothing => Lying::Nested,
@@ -273,6 +279,7 @@ impl<'a> Plan<'a> {
         let untouched = [
             Reason::EphemeralWithoutVolume,
             Reason::MountPathTaken,
+            Reason::VariablesRepeated,
             Reason::UserConfigured,
         ];
         let found = untouched.into_iter().find(noted);
@@ -284,6 +291,7 @@ impl<'a> Plan<'a> {
             Reason::EphemeralWithoutVolume,
             Reason::MountPathTaken,
             Reason::MountNested,
+            Reason::VariablesRepeated,
             Reason::VariablesMixed,
             Reason::MetadataEnabled,
         ] {

@@ -164,16 +164,22 @@ pub fn warn_of_static_keys(pod: &Pod<'_>, bindings: &Bindings, warnings: &mut Ve
     if bindings.is_empty() {
         return;
     }
-    let mut known: HashSet<&str> = HashSet::new();
-    let mut found: Vec<&str> = Vec::new();
-    for container in pod.containers() {
-        for secret in &container.env_secrets {
-            let secret: &str = secret;
-            if known.insert(secret) && bindings.with_env_secret(secret).is_some() {
-                found.push(secret);
-            }
-        }
+    let taken = || {
+        let all = pod
+            .containers()
+            .flat_map(|container| &container.env_secrets);
+        all.map(|secret| &**secret)
+    };
+    // Both are as many as their authors like: each is gone through once.
+    let wanted: HashSet<&str> = taken().collect();
+    if wanted.is_empty() {
+        return;
     }
+    let mut held: HashSet<&str> = bindings
+        .env_secrets()
+        .filter(|secret| wanted.contains(secret))
+        .collect();
+    let found: Vec<&str> = taken().filter(|secret| held.remove(secret)).collect();
     if !found.is_empty() {
         let kind = if found.len() == 1 {
             "Secret"

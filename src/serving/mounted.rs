@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -26,6 +26,8 @@ use crate::world::{Clock, Files};
 const MAX_FILE: usize = 256 * 1024;
 /// How often the files are looked at.
 const INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+/// How far the clock of whoever signed may be ahead of ours.
+const SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Why the files are no certificate. Names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,33 @@ pub struct Mounted {
 struct Held {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
+    validity: Validity,
+}
+
+/// From when until when a certificate is valid.
+#[derive(Debug, Clone, Copy)]
+struct Validity {
+    not_before: DateTime<Utc>,
     not_after: DateTime<Utc>,
+}
+
+impl Validity {
+    fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+        let validity = certificate.validity();
+        Some(Self {
+            not_before: DateTime::from_timestamp(validity.not_before.timestamp(), 0)?,
+            not_after: DateTime::from_timestamp(validity.not_after.timestamp(), 0)?,
+        })
+    }
+
+    /// What is wrong with it now, if anything is.
+    fn fault(&self, now: DateTime<Utc>) -> Option<String> {
+        if self.not_after <= now {
+            return Some(format!("ended at {}; renew it", self.not_after));
+        }
+        let begins = self.not_before;
+        (now + SKEW < begins).then(|| format!("is valid from {begins} on; check it and the clock"))
+    }
 }
 
 impl Mounted {
@@ -86,7 +114,8 @@ impl Mounted {
         self.expiries.clone()
     }
 
-    /// Takes over what the files hold now, if that is another certificate with its key.
+    /// Takes over what the files hold now, if that is another certificate with its key, and none
+    /// that is not valid while the one before still is.
     ///
     /// # Errors
     /// When it is not; the certificate stays as it was.
@@ -116,21 +145,30 @@ impl Mounted {
             .ok_or_else(|| of_certificate("holds no PEM certificate"))?;
         let (_, parsed) = X509Certificate::from_der(first)
             .map_err(|_| of_certificate("holds no X.509 certificate"))?;
-        let not_after = DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
-            .ok_or_else(|| of_certificate("has no sensible end"))?;
+        let validity =
+            Validity::of(&parsed).ok_or_else(|| of_certificate("has no sensible validity"))?;
         let private = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|_| wrong(&self.key, "holds no PEM private key"))?;
         let provider = aws_lc_rs::default_provider();
         // Refuses a key of another certificate: the two files are read one after another.
         let certified_key = CertifiedKey::from_der(chain, private, &provider)
             .map_err(|_| wrong(&self.key, "does not belong to the certificate"))?;
+        let now = self.clock.now();
+        if let Some(fault) = validity.fault(now)
+            && held
+                .as_ref()
+                .is_some_and(|held| held.validity.fault(now).is_none())
+        {
+            return Err(of_certificate(&fault));
+        }
+        let not_after = validity.not_after;
         self.slot.set(Arc::new(certified_key));
         self.expiries.server(not_after);
         tracing::info!(%not_after, path = %self.certificate.display(), "server certificate read");
         *held = Some(Held {
             certificate,
             key,
-            not_after,
+            validity,
         });
         Ok(())
     }
@@ -147,17 +185,14 @@ impl Mounted {
     async fn report(&self, condition: &Condition, outcome: Result<(), MountedError>) {
         let now = self.clock.now();
         let held = self.held.lock().await;
-        let not_after = held.as_ref().map(|held| held.not_after);
-        match (outcome, not_after) {
-            (Ok(()), Some(end)) if end <= now => {
-                condition.not_ready(format!(
-                    "{} ended at {end}; renew it",
-                    self.certificate.display()
-                ));
+        let fault = held.as_ref().map(|held| held.validity.fault(now));
+        match (outcome, fault) {
+            (Ok(()), Some(Some(fault))) => {
+                condition.not_ready(format!("{} {fault}", self.certificate.display()));
             }
             (Ok(()), _) => condition.ready(),
-            (Err(error), Some(end)) if now < end => {
-                tracing::warn!(%error, "the mounted certificate cannot be read");
+            (Err(error), Some(None)) => {
+                tracing::warn!(%error, "the mounted certificate is not taken over");
             }
             (Err(error), _) => condition.not_ready(error.to_string()),
         }
@@ -184,11 +219,18 @@ mod tests {
 
     /// A certificate and its key in PEM that ends in so many seconds.
     fn pair(seconds: i64) -> (String, String) {
+        pair_of(-36_000, seconds)
+    }
+
+    /// One that is valid from then, and until then, in so many seconds.
+    fn pair_of(from: i64, until: i64) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let end = SystemClock.now().timestamp() + seconds;
-        params.not_after =
-            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(end.unsigned_abs());
+        let at = |seconds: i64| {
+            let time = SystemClock.now().timestamp() + seconds;
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.unsigned_abs())
+        };
+        (params.not_before, params.not_after) = (at(from), at(until));
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     }
 
@@ -230,7 +272,10 @@ mod tests {
         let condition = readiness.condition("certificate", "not read yet");
         look(&mounted, &condition).await;
         assert!(readiness.report().is_ready());
-        let end = || async { mounted.held.lock().await.as_ref().unwrap().not_after };
+        let end = || async {
+            let held = mounted.held.lock().await;
+            held.as_ref().unwrap().validity.not_after
+        };
         let first = end().await;
         std::fs::remove_file(&data).unwrap();
         std::os::unix::fs::symlink("two", &data).unwrap();
@@ -282,13 +327,33 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case::ended(pair(-5), "renew it")]
+    #[case::not_yet(pair_of(3600, 7200), "check it and the clock")]
     #[tokio::test]
-    async fn a_certificate_that_ended_is_not_ready() {
+    async fn a_certificate_that_is_not_valid_is_not_ready_and_replaces_none_that_is(
+        #[case] invalid: (String, String),
+        #[case] remedy: &str,
+    ) {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &pair(-5));
+        write(folder.path(), &invalid);
         let (mounted, readiness) = (mounted(folder.path()), Readiness::new());
         let condition = readiness.condition("certificate", "not read yet");
         look(&mounted, &condition).await;
-        assert!(readiness.report().to_string().contains("renew it"));
+        assert!(readiness.report().to_string().contains(remedy));
+        let good = pair(3600);
+        write(folder.path(), &good);
+        look(&mounted, &condition).await;
+        assert!(readiness.report().is_ready());
+        write(folder.path(), &invalid);
+        let error = mounted.refresh().await.unwrap_err().to_string();
+        assert!(
+            error.contains("tls.crt") && error.contains(remedy),
+            "{error}"
+        );
+        look(&mounted, &condition).await;
+        assert!(readiness.report().is_ready(), "the valid one serves on");
+        let held = mounted.held.lock().await;
+        assert_eq!(held.as_ref().unwrap().certificate, good.0.as_bytes());
     }
 }

@@ -16,10 +16,14 @@ use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::lookups::Lookups;
+use super::metadata::metadata_only;
 use crate::injection::bindings::{BindingFacts, BindingView, Bindings};
 use crate::injection::facts::{
     Cluster, Found, FromMetadata, LookupError, NamespaceFacts, ServiceAccountFacts,
@@ -31,12 +35,21 @@ use crate::world::{BoxFuture, Clock};
 
 /// How long one question to the API server may take.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many objects one answer of a list holds: while it is decoded, it is in memory twice.
-const PAGE: u32 = 250;
+/// How many objects one answer of a list holds: while it is decoded, it is in memory twice, and
+/// whoever may write a ServiceAccount may give it 256 KiB of annotations.
+const PAGE: u32 = 100;
+
+const NAMESPACES: &str = "namespaces";
+const ACCOUNTS: &str = "serviceaccounts";
+const BINDINGS: &str = "alibabarolebindings";
 
 /// The real cluster.
 pub struct Caches {
     client: Client,
+    /// Reads metadata alone.
+    metadata: Client,
+    /// How often each watch broke off.
+    interruptions: Family<[(&'static str, &'static str); 1], Counter>,
     namespaces: Cache<NamespaceFacts>,
     accounts: Cache<ServiceAccountFacts>,
     bindings: BindingCache,
@@ -54,27 +67,67 @@ impl Caches {
     pub fn new(client: Client, clock: &Arc<dyn Clock>, readiness: &Readiness) -> Self {
         let condition = |name| readiness.condition(name, "not listed yet");
         Self {
+            metadata: metadata_only(client.clone()),
             client,
-            namespaces: Cache::new(Arc::clone(clock), condition("namespaces")),
-            accounts: Cache::new(Arc::clone(clock), condition("serviceaccounts")),
-            bindings: BindingCache::new(Arc::clone(clock), condition("alibabarolebindings")),
+            interruptions: Family::default(),
+            namespaces: Cache::new(Arc::clone(clock), condition(NAMESPACES)),
+            accounts: Cache::new(Arc::clone(clock), condition(ACCOUNTS)),
+            bindings: BindingCache::new(Arc::clone(clock), condition(BINDINGS)),
         }
+    }
+
+    /// Registers what is counted here.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "watch_interruptions",
+            "How often the API server could not be listed or watched, so that the cache may be old, by resource",
+            self.interruptions.clone(),
+        );
     }
 
     /// Follows the cluster for ever.
     pub async fn run(&self) {
-        let client = || self.client.clone();
+        let metadata = || self.metadata.clone();
         tokio::join!(
-            follow(Api::<NamespaceView>::all(client()), |event| {
+            self.follow(Api::<NamespaceView>::all(metadata()), NAMESPACES, |event| {
                 self.namespaces.apply(event);
             }),
-            follow(Api::<ServiceAccountView>::all(client()), |event| {
-                self.accounts.apply(event);
-            }),
-            follow(Api::<BindingView>::all(client()), |event| {
-                self.bindings.apply(event);
-            }),
+            self.follow(
+                Api::<ServiceAccountView>::all(metadata()),
+                ACCOUNTS,
+                |event| {
+                    self.accounts.apply(event);
+                }
+            ),
+            self.follow(
+                Api::<BindingView>::all(self.client.clone()),
+                BINDINGS,
+                |event| {
+                    self.bindings.apply(event);
+                }
+            ),
         );
+    }
+
+    /// Follows the objects of one kind for ever.
+    async fn follow<K>(&self, api: Api<K>, resource: &'static str, mut apply: impl FnMut(Event<K>))
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let interruptions = self
+            .interruptions
+            .get_or_create_owned(&[("resource", resource)]);
+        let config = Config::default().page_size(PAGE);
+        let mut events = pin!(watcher(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => apply(event),
+                Err(error) => {
+                    interruptions.inc();
+                    tracing::warn!(resource, %error, "watch interrupted, trying again");
+                }
+            }
+        }
     }
 }
 
@@ -96,7 +149,7 @@ impl Cluster for Caches {
     }
 
     fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
-        let api = Api::<NamespaceView>::all(self.client.clone());
+        let api = Api::<NamespaceView>::all(self.metadata.clone());
         Box::pin(
             self.namespaces
                 .lookups
@@ -111,7 +164,7 @@ impl Cluster for Caches {
     ) -> BoxFuture<'a, Found<ServiceAccountFacts>> {
         Box::pin(async move {
             let key = key(Some(namespace), name);
-            let client = self.client.clone();
+            let client = self.metadata.clone();
             let api = Api::<ServiceAccountView>::namespaced(client, namespace);
             self.accounts
                 .lookups
@@ -127,24 +180,6 @@ impl Cluster for Caches {
                 .lookups
                 .find(namespace, move || ask_bindings(api, namespace)),
         )
-    }
-}
-
-/// Follows the objects of one kind for ever.
-async fn follow<K>(api: Api<K>, mut apply: impl FnMut(Event<K>))
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let config = Config::default().page_size(PAGE);
-    let mut events = pin!(watcher(api, config).default_backoff());
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => apply(event),
-            Err(error) => {
-                let kind = K::kind(&());
-                tracing::warn!(%kind, %error, "watch interrupted, trying again");
-            }
-        }
     }
 }
 
@@ -185,6 +220,8 @@ fn ask_bindings(api: Api<BindingView>, namespace: &str) -> BoxFuture<'static, Fo
     Box::pin(async move {
         let cause = match timeout(LOOKUP_TIMEOUT, list).await {
             Ok(Ok(bindings)) => return Ok((!bindings.is_empty()).then(|| Arc::new(bindings))),
+            // Without the definition there are none.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
             Ok(Err(error)) => api_cause(&error),
             Err(_) => format!("no answer within {LOOKUP_TIMEOUT:?}"),
         };

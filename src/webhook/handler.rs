@@ -170,15 +170,21 @@ impl Shared {
         if !verdict.reason.misses_a_binding() {
             return Ok(verdict);
         }
-        // The pod asked and comes away without a role for want of a binding, which may be younger
-        // than the cache.
-        Ok(match self.cluster.bindings(namespace).await? {
-            Some(fresh) => {
-                let bindings = &fresh;
-                self::verdict(Surroundings { bindings, ..around }, pod, target)
-            }
-            None => verdict,
-        })
+        // The pod asked and comes away without a role, for want of a binding or an annotation that
+        // may be younger than the cache.
+        let (bindings, fresh) = tokio::try_join!(
+            self.cluster.bindings(namespace),
+            self.cluster.service_account(namespace, name),
+        )?;
+        if bindings.is_none() && fresh.as_ref().is_none_or(|fresh| *fresh == account) {
+            return Ok(verdict);
+        }
+        let around = Surroundings {
+            bindings: bindings.as_ref().unwrap_or(&cached),
+            account: fresh.as_ref().unwrap_or(&account),
+            ..around
+        };
+        Ok(self::verdict(around, pod, target))
     }
 
     /// The namespace's facts if the pod is to be looked at, or else the answer.

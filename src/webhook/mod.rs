@@ -15,6 +15,7 @@ pub mod caches;
 pub mod handler;
 pub mod json;
 pub mod lookups;
+mod metadata;
 pub mod metrics;
 pub mod registration;
 pub mod review;

@@ -128,6 +128,7 @@ pub async fn run(
     let serving = readiness.condition("serving", "not started");
     let certificate = readiness.condition("certificate", "not issued yet");
     let caches = Arc::new(Caches::new(client.clone(), &clock, &readiness));
+    caches.register(families(&mut registry));
     let (slot, certified) = certificates.start(client, &clock, certificate, &mut registry);
     let cluster = Arc::clone(&caches) as Arc<dyn Cluster>;
     let reviewer = Reviewer::new(settings, cluster, metrics);

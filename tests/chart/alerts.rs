@@ -25,6 +25,7 @@ fn is_registered(series: &str, value: Option<&str>) -> bool {
         ("rrsa_controller_", "src/controller/census.rs"),
         ("rrsa_controller_", "src/controller/metrics.rs"),
         ("rrsa_webhook_", "src/serving/expiry.rs"),
+        ("rrsa_webhook_", "src/webhook/caches.rs"),
         ("rrsa_", "src/serving/reload.rs"),
     ];
     families.iter().any(|(prefix, file)| {

@@ -29,8 +29,9 @@ pub(crate) struct FakeCluster {
     pub(crate) namespaces: BTreeMap<String, Arc<NamespaceFacts>>,
     pub(crate) accounts: BTreeMap<String, Arc<ServiceAccountFacts>>,
     pub(crate) bindings: Arc<Bindings>,
-    /// What the cache still believes about every namespace.
+    /// What the cache still believes about every namespace, and about every ServiceAccount.
     pub(crate) stale_namespace: Option<Arc<NamespaceFacts>>,
+    pub(crate) stale_account: Option<Arc<ServiceAccountFacts>>,
     pub(crate) broken: bool,
     pub(crate) lookups: AtomicUsize,
 }
@@ -83,7 +84,7 @@ impl Cluster for FakeCluster {
     }
 
     fn cached_service_account(&self, _: &str, _: &str) -> Option<Arc<ServiceAccountFacts>> {
-        None
+        self.stale_account.clone()
     }
 
     fn cached_bindings(&self, _: &str) -> Arc<Bindings> {

@@ -14,9 +14,10 @@ use crate::injection::seen::{Seen, Shape, object_shape};
 /// The volumes, reduced to what concerns us.
 #[derive(Debug, Default)]
 pub struct Volumes<'a> {
-    /// Names of the volumes that hold a token for our audience at our file name.
+    /// Names of the volumes that hold a token for our audience at our file name, in order: a pod may
+    /// have thousands of both volumes and mounts.
     tokens: Vec<Cow<'a, str>>,
-    /// Names of the volumes that hold a whole Secret, and the names of those.
+    /// Names of the volumes that hold a whole Secret, and the names of those, in order.
     secrets: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Whether there is a volume of the name of the token's.
     token_named: bool,
@@ -117,6 +118,8 @@ impl<'de: 'a, 'a> Shape<'de> for Volumes<'a> {
                 volumes.secrets.push((name, secret));
             }
         }
+        volumes.tokens.sort_unstable();
+        volumes.secrets.sort_unstable();
         Ok(Some(volumes))
     }
 }
@@ -135,10 +138,16 @@ impl Volumes<'_> {
     #[must_use]
     pub fn holds(&self, name: &str, wanted: &VolumeSource<'_>) -> bool {
         match wanted {
-            VolumeSource::Token(_) => self.tokens.iter().any(|token| token == name),
+            VolumeSource::Token(_) => {
+                let place = self.tokens.binary_search_by(|token| (**token).cmp(name));
+                place.is_ok()
+            }
             VolumeSource::Secret(secret) => {
-                let mut all = self.secrets.iter();
-                all.any(|(volume, held)| volume == name && held == secret)
+                let wanted = (name, *secret);
+                let place = self
+                    .secrets
+                    .binary_search_by(|(volume, held)| (&**volume, &**held).cmp(&wanted));
+                place.is_ok()
             }
         }
     }
