@@ -13,7 +13,7 @@ use super::bindings::Bindings;
 use crate::contract::annotations::{self, official};
 use crate::world::BoxFuture;
 
-/// Longest value that is kept. Every legal one is shorter, and a longer one stays illegal.
+/// Longest value that is kept. Every legal one is shorter, and a longer one ends in `…`, so that it is not legal.
 const MAX_VALUE: usize = 512;
 
 /// A namespace.
@@ -90,8 +90,11 @@ impl FromMetadata for ServiceAccountFacts {
 
 fn kept(texts: Option<&BTreeMap<String, String>>, key: &str) -> Option<Box<str>> {
     let value = texts?.get(key)?;
+    if value.len() <= MAX_VALUE {
+        return Some(value.as_str().into());
+    }
     let end = value.floor_char_boundary(MAX_VALUE);
-    Some(value[..end].into())
+    Some(format!("{}…", &value[..end]).into())
 }
 
 /// Why something could not be looked up.
@@ -151,10 +154,9 @@ mod tests {
             ..ObjectMeta::default()
         };
         let facts = ServiceAccountFacts::from_metadata(&metadata);
-        assert_eq!(
-            facts.role_name.as_ref().map(|name| name.len()),
-            Some(MAX_VALUE)
-        );
+        let role = facts.role_name.as_deref().unwrap();
+        assert_eq!(role.len(), MAX_VALUE + "…".len());
+        assert!(role.ends_with('…'));
         assert_eq!(
             facts,
             ServiceAccountFacts {
