@@ -1,9 +1,10 @@
 //! `rrsa webhook` as a process in bad surroundings: no API server, hardly any open files, a full
 //! disk, a second signal (rows H7 and K10).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,7 +29,8 @@ impl Webhook {
     async fn start(limit: &str, log: Stdio) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        certificate(folder.path());
+        let [address, admin] = own_addresses();
+        certificate(folder.path(), address.ip());
         std::fs::write(
             path("config.yaml"),
             "accountId: '1234567890123456'\n\
@@ -42,7 +44,6 @@ impl Webhook {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "users": [{"name": "u", "user": {}}], "current-context": "c"});
         std::fs::write(path("kubeconfig"), kubeconfig.to_string()).expect("a file");
-        let (address, admin) = (free_address(), free_address());
         let child = Command::new("sh")
             .args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), RRSA])
             .args(["webhook", "--drain-delay=600", "--log=debug"])
@@ -73,9 +74,11 @@ impl Webhook {
     /// Waits until readiness is reported with these words.
     async fn says(&self, words: &str) {
         let url = format!("http://{}/readyz", self.admin);
+        let client = reqwest::Client::builder().no_proxy().build();
+        let client = client.expect("a client");
         let waiting = async {
             loop {
-                if let Ok(answer) = reqwest::get(&url).await
+                if let Ok(answer) = client.get(&url).send().await
                     && answer.text().await.is_ok_and(|text| text.contains(words))
                 {
                     return;
@@ -94,6 +97,7 @@ impl Webhook {
         let root = reqwest::Certificate::from_pem(&pem).expect("a certificate");
         let client = reqwest::Client::builder()
             .tls_certs_only([root])
+            .no_proxy()
             .timeout(PATIENCE)
             .build()
             .expect("a client");
@@ -119,18 +123,25 @@ impl Webhook {
     }
 }
 
-/// A certificate for this machine, signed by itself.
-fn certificate(folder: &Path) {
+/// A certificate for that address, signed by itself.
+fn certificate(folder: &Path, address: IpAddr) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
-    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let params = rcgen::CertificateParams::new(vec![address.to_string()]).expect("a name");
     let certificate = params.self_signed(&key).expect("a certificate");
     std::fs::write(folder.join("tls.crt"), certificate.pem()).expect("a file");
     std::fs::write(folder.join("tls.key"), key.serialize_pem()).expect("a file");
 }
 
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+/// Two free ports of an address of loopback that nobody else uses: until the webhook has bound them,
+/// no other program that wants any port gets these.
+fn own_addresses() -> [SocketAddr; 2] {
+    static STARTED: AtomicU8 = AtomicU8::new(0);
+    // Linux gives numbers of 22 bits to processes; the bits above tell the webhooks of this one apart.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let number = STARTED.fetch_add(1, Ordering::Relaxed) % 3;
+    let own = IpAddr::from([127, 1 + 64 * number + high % 64, middle, low]);
+    let listeners = [0, 1].map(|_| TcpListener::bind((own, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address"))
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::stage::Stage;
 use crate::support::kubernetes::node;
 use crate::support::wait;
 
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_mins(3);
 
 const POD: &str = r#"
 apiVersion: v1
@@ -72,8 +72,12 @@ pub(crate) async fn a_pod_runs(stage: &Stage) -> Result<()> {
     // The Service that stands for the API server: its rules are kube-proxy's.
     let reach =
         "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null && echo open";
-    let reached = exec(&["sh", "-c", reach]).await?;
-    ensure!(reached.trim() == "open", "{reached}");
+    wait::until("the Service to be reached", CEILING, async || {
+        let reached = exec(&["sh", "-c", reach]).await?;
+        ensure!(reached.trim() == "open", "{reached}");
+        Ok(Some(()))
+    })
+    .await?;
 
     wait::until("the pod's log", CEILING, async || {
         let log = stage

@@ -64,7 +64,14 @@ pub(crate) async fn replicas_restart(stage: &'static Stage) -> Result<()> {
         let of_webhook = "--selector=app.kubernetes.io/component=webhook";
         let names = ["get", "pods", of_webhook, "--output=name"];
         for name in in_release(stage, &names).await?.lines() {
-            in_release(stage, &["delete", name]).await?;
+            // Its grace is as long as kubectl may take here.
+            in_release(stage, &["delete", name, "--wait=false"]).await?;
+            wait::until(&format!("{name} to end"), CEILING, async || {
+                let get = ["get", name, "--ignore-not-found", "--output=name"];
+                let left = in_release(stage, &get).await?;
+                Ok(left.trim().is_empty().then_some(()))
+            })
+            .await?;
             rolled_out(stage).await?;
         }
         in_release(stage, &["rollout", "restart", "deployment/rrsa-webhook"]).await?;
@@ -85,10 +92,14 @@ async fn rolled_out(stage: &Stage) -> Result<()> {
         "rollout",
         "status",
         "deployment/rrsa-webhook",
-        "--timeout=100s",
+        // Less than kubectl may take here; it is asked again.
+        "--timeout=60s",
     ];
-    in_release(stage, &status).await?;
-    Ok(())
+    wait::until("the webhook to be rolled out", CEILING, async || {
+        in_release(stage, &status).await?;
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// An upgrade to the next version, with another image and another definition, and the way back: every

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use crate::simulators::config::{PrincipalTrust, Provider, Role, SimulatorConfig, Trust};
 use crate::simulators::metadata::{Metadata, MetadataConfig};
 use crate::simulators::sts::Sts;
-use crate::stage::{POD_LOGS, Stage, variable};
+use crate::stage::{POD_LOGS, SOON, Stage, variable};
 use crate::support::background::Background;
 use crate::support::kubernetes::node;
 use crate::support::{logs, wait};
@@ -134,7 +134,7 @@ impl Rrsa {
         // helm waits for the replicas, not for the node's rules of the Service: until those are there a
         // pod that asks is refused, as failurePolicy says.
         let first = first_pod()?;
-        let pod = wait::until("the first pod", Duration::from_mins(1), async || {
+        let pod = wait::until("the first pod", SOON, async || {
             Ok(Some(pods.create(&PostParams::default(), &first).await?))
         })
         .await?;

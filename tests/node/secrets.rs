@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::rrsa::{Rrsa, role};
 use crate::sdks::{self, Sdk};
-use crate::stage::Stage;
+use crate::stage::{SOON, Stage, condition};
 use crate::support::wait;
 
 /// A refresh at two thirds of a session, and the kubelet's round.
@@ -27,11 +27,15 @@ pub(crate) async fn with_binding(
     sdks::account(stage, namespace, "app", None).await?;
     rrsa.trust(role_name, &format!("{namespace}:app"));
     bind(stage, namespace, json!({"role": {"name": role_name}})).await?;
-    let arguments = ["wait", "--for=condition=Ready", "arb/app", "--timeout=90s"];
-    stage
-        .kubectl(&[&["--namespace", namespace][..], &arguments].concat())
-        .await?;
-    Ok(())
+    let what = format!("the binding in {namespace} to be ready");
+    wait::until(&what, CEILING, async || {
+        let binding = ["arb", "app", "--namespace", namespace];
+        let binding = stage.json(&binding).await?;
+        let ready = condition(&binding, "Ready").context("it says nothing yet")?;
+        ensure!(ready["status"] == "True", "it says {ready}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// Makes the binding `app`, for the ServiceAccount of that name, with these further fields.
@@ -81,7 +85,11 @@ pub(crate) async fn are_followed(stage: &'static Stage) -> Result<()> {
         ensure!(found == role("secret-app"), "it has {found}");
         anyhow::Ok(credentials)
     };
-    let first = read().await?;
+    // On a busy machine what it holds may end before it was looked at.
+    let first = wait::until("the file to hold credentials", CEILING, async || {
+        Ok(Some(read().await?))
+    })
+    .await?;
     wait::until(
         "the file to hold refreshed credentials",
         CEILING,
@@ -97,10 +105,24 @@ pub(crate) async fn are_followed(stage: &'static Stage) -> Result<()> {
     let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
     ensure!(restarts == 0, "the pod was restarted {restarts} times");
 
+    let mut jobs = 0;
+    wait::until("a Job to have what is still good", 2 * SOON, async || {
+        jobs += 1;
+        let told = told_by_job(stage, &format!("by-env-{jobs}")).await?;
+        let found = rrsa.role_of(&told)?;
+        ensure!(found == role("secret-app"), "the Job has {found}");
+        Ok(Some(()))
+    })
+    .await?;
+    stage.forget("secrets").await
+}
+
+/// The credentials that a Job of that name has in its variables.
+async fn told_by_job(stage: &Stage, name: &str) -> Result<Value> {
     let job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "by-env", "namespace": "secrets"},
+        "metadata": {"name": name, "namespace": "secrets"},
         "spec": {"backoffLimit": 0, "template": {"spec": {
             "restartPolicy": "Never",
             "containers": [{
@@ -117,17 +139,15 @@ pub(crate) async fn are_followed(stage: &'static Stage) -> Result<()> {
         }}},
     });
     stage.cluster.apply_yaml(&job.to_string()).await?;
-    let told = wait::until("the Job to tell", CEILING, async || {
+    let name = format!("job/{name}");
+    wait::until(&format!("{name} to tell"), SOON, async || {
         let log = stage
-            .kubectl(&["--namespace=secrets", "logs", "job/by-env"])
+            .kubectl(&["--namespace=secrets", "logs", &name])
             .await?;
         let line = log.lines().next().context("it has told nothing yet")?;
         Ok(Some(serde_json::from_str::<Value>(line)?))
     })
-    .await?;
-    let found = rrsa.role_of(&told)?;
-    ensure!(found == role("secret-app"), "the Job has {found}");
-    stage.forget("secrets").await
+    .await
 }
 
 /// Both SDKs follow the Secret through the CLI's profile of mode External: Go by the variable that

@@ -18,7 +18,7 @@ use crate::support::{logs, wait};
 /// Where the kubelet keeps what containers print.
 pub(crate) const POD_LOGS: &str = "/var/log/pods";
 /// Longest wait for a pod: its image is here already.
-pub(crate) const SOON: Duration = Duration::from_mins(2);
+pub(crate) const SOON: Duration = Duration::from_mins(4);
 
 /// The cluster of all tests of this program.
 #[derive(Debug)]

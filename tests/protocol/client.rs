@@ -1,36 +1,36 @@
 //! The client that keeps credentials, against STS: how often it asks, and what its callers get.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rrsa::credentials::{Client, CredentialsError, OidcRoleArn, blocking};
-use rrsa::world::{Clock, SystemClock, World};
+use rrsa::world::{Clock, World};
 use tokio::runtime::Runtime;
 
 use crate::house::{House, PATIENCE, failure};
+use crate::simulators::clock;
 use crate::simulators::faults::{Effect, Fault};
 
-/// The machine's clock, moved forwards.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
+/// A clock that only the test moves: however slow the machine is, no back-off ends meanwhile.
+#[derive(Debug)]
+struct SetClock(Mutex<DateTime<Utc>>);
 
-impl Clock for Ahead {
+impl Clock for SetClock {
     fn now(&self) -> DateTime<Utc> {
-        SystemClock.now() + TimeDelta::seconds(self.0.load(Ordering::SeqCst))
+        *self.0.lock().unwrap()
     }
 }
 
 struct Rig {
     house: House,
-    clock: Arc<Ahead>,
+    clock: Arc<SetClock>,
     client: Client,
 }
 
 fn rig() -> Rig {
     let house = House::start();
-    let clock = Arc::new(Ahead::default());
+    let clock = Arc::new(SetClock(Mutex::new(clock::now())));
     let world = World {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         ..house.world()
@@ -45,8 +45,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn pass(&self, time: Duration) {
-        let seconds = i64::try_from(time.as_secs()).expect("a short time");
-        self.clock.0.fetch_add(seconds, Ordering::SeqCst);
+        *self.clock.0.lock().unwrap() += time;
     }
 
     fn calls(&self) -> usize {

@@ -8,7 +8,7 @@ use rrsa::credentials::{CredentialsError, EcsRamRole, OidcRoleArn, Provider as _
 use rrsa::world::{HttpOptions, MAX_BODY, MAX_METADATA_BODY};
 use rstest::rstest;
 
-use crate::house::{House, PATIENCE, failure, imds_at, story};
+use crate::house::{House, PATIENCE, failure, imds_at, in_the_end, patient, story};
 use crate::simulators::config::SimulatorConfig;
 use crate::simulators::faults::{Effect, Fault};
 use crate::simulators::sts::Sts;
@@ -22,6 +22,11 @@ fn raw(status: u16, body: String) -> Effect {
         content_type: "application/json".to_owned(),
         body,
     }
+}
+
+/// Whether the answer never comes, so that the test waits for the end of its time.
+fn is_late(effect: &Effect) -> bool {
+    matches!(effect, Effect::Delay { .. } | Effect::Drip | Effect::Hang)
 }
 
 fn missing(pointer: &str) -> Effect {
@@ -72,7 +77,7 @@ fn check(error: &CredentialsError, expected: &str) {
 #[tokio::test]
 async fn a_broken_sts_is_unavailable(#[case] effect: Effect, #[case] expected: &str) {
     let house = House::start();
-    let is_late = matches!(effect, Effect::Delay { .. } | Effect::Drip | Effect::Hang);
+    let is_late = is_late(&effect);
     let mut options = house.options();
     if is_late {
         options.total_timeout = Duration::from_millis(800);
@@ -146,12 +151,22 @@ async fn an_endless_answer_is_hung_up_on() {
 #[tokio::test]
 async fn a_broken_metadata_service_is_unavailable(#[case] effect: Effect, #[case] expected: &str) {
     let house = House::start();
-    let provider = house.ecs();
+    let is_late = is_late(&effect);
+    let provider = if is_late {
+        let client = imds_at(house.metadata.address(), &HttpOptions::metadata());
+        EcsRamRole::with_client(client, None)
+    } else {
+        house.ecs()
+    };
     let fault = Fault::on("GetCredentials", effect);
     house.metadata.faults().until_cleared(fault);
     check(&failure(provider.credentials()).await, expected);
     house.metadata.faults().clear();
-    provider.credentials().await.unwrap();
+    if is_late {
+        in_the_end(async || provider.credentials().await).await;
+    } else {
+        provider.credentials().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -189,7 +204,7 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
     let house = House::start();
-    for provider in house.ways_to_a_role(&HttpOptions::default()) {
+    for provider in house.ways_to_a_role(&patient(HttpOptions::default())) {
         check(&failure(provider.credentials()).await, "no connection to");
     }
     assert!(house.sts.calls().all().is_empty(), "nothing was sent");
@@ -203,7 +218,7 @@ async fn a_certificate_of_another_name_is_not_trusted() {
     let stranger = Sts::start_at(stranger, SimulatorConfig::default()).unwrap();
     let options = HttpOptions {
         extra_roots: Some(stranger.ca_pem().as_bytes().to_vec()),
-        ..HttpOptions::default()
+        ..patient(HttpOptions::default())
     };
     let host = StsHost {
         endpoint: Some(stranger.host()),
@@ -222,7 +237,7 @@ async fn nobody_there_is_unavailable() {
     let house = House::start();
     // Port 1 of loopback: nothing listens on it without root.
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let client = imds_at(nowhere, &HttpOptions::metadata());
+    let client = imds_at(nowhere, &patient(HttpOptions::metadata()));
     let provider = EcsRamRole::with_client(client, None);
     check(&failure(provider.credentials()).await, "no connection to");
     drop(house);

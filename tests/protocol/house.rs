@@ -37,7 +37,9 @@ pub(crate) const KEY_ID: &str = "LTAIadmin";
 pub(crate) const KEY_SECRET: &str = "the-long-lived-secret-of-admin";
 pub(crate) const EXTERNAL_ID: &str = "shared/word+1";
 /// Every wait of these tests; far more than any bound of the library.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long an honest answer may take: no machine is so busy.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Making an RSA key takes a while, so all tests share one issuer.
 static CLUSTER: LazyLock<TokenIssuer> =
@@ -122,7 +124,7 @@ impl House {
     pub(crate) fn options(&self) -> HttpOptions {
         HttpOptions {
             extra_roots: Some(self.sts.ca_pem().as_bytes().to_vec()),
-            ..HttpOptions::default()
+            ..patient(HttpOptions::default())
         }
     }
 
@@ -130,6 +132,7 @@ impl House {
     pub(crate) fn world_with(&self, options: &HttpOptions) -> World {
         let file = self.token_file();
         let host = self.sts.host();
+        let patient = |options| Arc::new(HttpClient::new(&patient(options)).expect("a client"));
         World {
             clock: Arc::new(SystemClock),
             env: Arc::new(FixedEnv::of([
@@ -141,9 +144,9 @@ impl House {
             files: Arc::new(SystemFiles),
             random: Arc::new(SystemRandom),
             http: Arc::new(HttpClient::new(options).expect("a client")),
-            direct: Arc::new(HttpClient::new(&HttpOptions::direct()).expect("a client")),
+            direct: patient(HttpOptions::direct()),
             processes: Arc::new(SystemProcesses),
-            metadata: Arc::new(HttpClient::new(&HttpOptions::metadata()).expect("a client")),
+            metadata: patient(HttpOptions::metadata()),
         }
     }
 
@@ -172,9 +175,9 @@ impl House {
         self.sts.host().parse().expect("an endpoint")
     }
 
-    /// A client of the metadata service.
+    /// A client of the metadata service that waits for its answers.
     pub(crate) fn imds(&self) -> imds::Client {
-        imds_at(self.metadata.address(), &HttpOptions::metadata())
+        imds_at(self.metadata.address(), &patient(HttpOptions::metadata()))
     }
 
     /// The provider of a machine.
@@ -237,6 +240,16 @@ impl Clock for OffBy {
     }
 }
 
+/// These options, but for the time that an answer may take: the product's own are so short that a
+/// busy machine exceeds them. They are for answers that never come.
+pub(crate) fn patient(options: HttpOptions) -> HttpOptions {
+    HttpOptions {
+        connect_timeout: ANSWER,
+        total_timeout: ANSWER,
+        ..options
+    }
+}
+
 /// A client of the metadata service there.
 pub(crate) fn imds_at(address: SocketAddr, options: &HttpOptions) -> imds::Client {
     let http = Arc::new(HttpClient::new(options).expect("a client"));
@@ -253,6 +266,25 @@ pub(crate) fn story(error: &(dyn std::error::Error + 'static)) -> String {
     }
     log::add(&format!("{story}\n{error:?}\n"));
     story
+}
+
+/// What comes of this in the end, where the time for an attempt is short: a busy machine may take it away.
+pub(crate) async fn in_the_end<T, E: std::fmt::Debug>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let mut last = None;
+    let attempts = async {
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(error) => last = Some(error),
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, attempts).await {
+        Ok(value) => value,
+        Err(_) => panic!("no attempt succeeded; the last error: {last:?}"),
+    }
 }
 
 /// The error of an attempt, which must come within [`PATIENCE`].

@@ -14,6 +14,8 @@ use rrsa::serving::server::{Stop, serve_tls};
 use rrsa::serving::tls;
 use rrsa::world::{BoxFuture, Clock, SystemClock};
 
+use super::running::CEILING;
+
 #[derive(Debug, Default)]
 struct Memory(Mutex<Option<SecretData>>);
 
@@ -93,7 +95,7 @@ async fn a_renewed_certificate_is_served_to_new_connections() {
     assert_ne!(certificate_seen(&url, &bundle).await, first);
 
     stop.stop();
-    tokio::time::timeout(Duration::from_secs(10), server)
+    tokio::time::timeout(CEILING, server)
         .await
         .unwrap()
         .unwrap()

@@ -34,8 +34,40 @@ pub(crate) struct FakeApi {
     pub(crate) requests: Arc<AtomicUsize>,
     /// How long a single object takes.
     pub(crate) delay: Arc<Mutex<Duration>>,
-    /// How many single objects were asked for, and how many of these questions were answered.
-    asked: Arc<(AtomicUsize, AtomicUsize)>,
+    /// Whether questions for a single object are answered.
+    pub(crate) answering: watch::Sender<bool>,
+    asked: Arc<Asked>,
+}
+
+/// How many single objects were asked for, and how many of these questions were given up.
+#[derive(Debug, Default)]
+struct Asked {
+    started: AtomicUsize,
+    given_up: AtomicUsize,
+}
+
+/// A question for a single object, under way.
+struct Question {
+    asked: Arc<Asked>,
+    is_answered: bool,
+}
+
+impl Question {
+    fn begin(asked: &Arc<Asked>) -> Self {
+        asked.started.fetch_add(1, Ordering::Relaxed);
+        Self {
+            asked: Arc::clone(asked),
+            is_answered: false,
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.asked.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl FakeApi {
@@ -47,6 +79,7 @@ impl FakeApi {
             refusing: Arc::default(),
             requests: Arc::default(),
             delay: Arc::default(),
+            answering: watch::Sender::new(true),
             asked: Arc::default(),
         }
     }
@@ -62,12 +95,12 @@ impl FakeApi {
 
     /// Questions for a single object so far.
     pub(crate) fn started(&self) -> usize {
-        self.asked.0.load(Ordering::Relaxed)
+        self.asked.started.load(Ordering::Relaxed)
     }
 
-    /// Those that were answered.
-    pub(crate) fn finished(&self) -> usize {
-        self.asked.1.load(Ordering::Relaxed)
+    /// Those whose answers nobody waits for any more.
+    pub(crate) fn given_up(&self) -> usize {
+        self.asked.given_up.load(Ordering::Relaxed)
     }
 
     /// Puts an object there without telling the watches.
@@ -158,9 +191,14 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
         }
         Method::GET => {
             let delay = *api.delay.lock().unwrap();
-            api.asked.0.fetch_add(1, Ordering::Relaxed);
+            let mut question = Question::begin(&api.asked);
             tokio::time::sleep(delay).await;
-            api.asked.1.fetch_add(1, Ordering::Relaxed);
+            api.answering
+                .subscribe()
+                .wait_for(|answering| *answering)
+                .await
+                .unwrap();
+            question.is_answered = true;
             api.get(path)
                 .map_or_else(|| refuse(404), |object| object.to_string().into_response())
         }

@@ -24,7 +24,7 @@ pub(crate) const FURTHER_ROLE: &str = "acs:ram::1234567890123456:role/further";
 pub(crate) const USER: &str = "acs:ram::1234567890123456:user/admin";
 pub(crate) const SUBJECT: &str = "system:serviceaccount:team-a:app";
 /// Every outside wait of these tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Making an RSA key takes a while, so all tests share one issuer.
 pub(crate) static CLUSTER: LazyLock<TokenIssuer> =

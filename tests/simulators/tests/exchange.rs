@@ -33,7 +33,7 @@ async fn good_token_gives_credentials_that_verify() {
         clock::written(session.expiration)
     );
     let left = session.expiration - clock::now();
-    assert!((3590..=3600).contains(&left.num_seconds()), "{left}");
+    assert!((3540..=3600).contains(&left.num_seconds()), "{left}");
 
     let body = reply.json();
     assert_eq!(
