@@ -8,6 +8,7 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
+use url::Url;
 
 use super::kubeconfig::KubeconfigArgs;
 use super::{operator, print, setup};
@@ -33,8 +34,9 @@ pub(super) struct Args {
     /// The cluster's OIDC provider in RAM.
     #[arg(long, value_name = "ARN")]
     oidc_provider_arn: Option<ProviderArn>,
-    /// Who signs the cluster's tokens [default: as the API server says].
-    #[arg(long, value_name = "URL")]
+    /// Who signs the cluster's tokens, in the very spelling of the tokens; of several with commas between
+    /// them the first counts [default: as the API server says].
+    #[arg(long, value_name = "URL", value_parser = first_issuer)]
     issuer: Option<String>,
     /// The operator's configuration file, which names the provider.
     #[arg(long, value_name = "FILE", conflicts_with = "oidc_provider_arn")]
@@ -123,5 +125,90 @@ async fn issuer_of(client: &Client) -> anyhow::Result<String> {
         .await
         .with_context(unread)?
         .with_context(unread)?;
-    Ok(document.issuer)
+    first_issuer(&document.issuer).map_err(|why| {
+        anyhow::anyhow!("the API server's issuer {why}, or enable RRSA for the cluster")
+    })
+}
+
+/// The issuer that signs, of one or several: the first. It is not rewritten, for RAM and the tokens compare
+/// it letter by letter.
+fn first_issuer(text: &str) -> Result<String, String> {
+    let first = text.split(',').next().unwrap_or_default().trim();
+    let refuse = |why: &str| {
+        Err(format!(
+            "{first:?} {why}; give --issuer as tokens name it, such as https://oidc.example.com/cluster"
+        ))
+    };
+    if !first.starts_with("https://") {
+        return refuse("does not begin with https://, and RAM takes no other issuer");
+    }
+    let is_plain = |letter: char| letter.is_ascii_graphic() && letter != '\\';
+    let Some(url) = Url::parse(first)
+        .ok()
+        .filter(|_| first.chars().all(is_plain))
+    else {
+        return refuse("is not a URL");
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("has a query or a fragment, which no issuer may have");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("has a user, which no issuer may have");
+    }
+    Ok(first.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::fake_api;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::plain("https://oidc.example.com/c1", "https://oidc.example.com/c1")]
+    #[case::first_of_several("https://a.example/, https://b.example", "https://a.example/")]
+    #[case::spelling_stays("https://A.example:443//x/", "https://A.example:443//x/")]
+    fn the_first_issuer_counts_as_it_is_spelt(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(first_issuer(text).as_deref(), Ok(expected));
+    }
+
+    #[rstest]
+    #[case::http("http://A.example/,https://b", "http://A.example/")]
+    #[case::capitals("HTTPS://a.example", "HTTPS://a.example")]
+    #[case::no_scheme("a.example", "a.example")]
+    #[case::empty_first(",https://b", "\"\"")]
+    #[case::no_host("https://", "https://")]
+    #[case::query("https://a.example/?x", "https://a.example/?x")]
+    #[case::empty_fragment("https://a.example/#", "https://a.example/#")]
+    #[case::user("https://u@a.example", "https://u@a.example")]
+    #[case::blank("https://a.example/a b", "https://a.example/a b")]
+    #[case::backslash("https://a.example\\b", "https://a.example")]
+    fn what_is_no_issuer_is_refused_with_its_value_and_a_remedy(
+        #[case] text: &str,
+        #[case] value: &str,
+    ) {
+        let error = first_issuer(text).unwrap_err();
+        assert!(
+            error.contains(value) && error.contains("give --issuer"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_issuer_of_the_cluster_is_judged_as_well() {
+        let of = |issuer: &'static str| {
+            fake_api::client(move |_, path| {
+                assert_eq!(path, DISCOVERY);
+                (200, json!({"issuer": issuer}))
+            })
+        };
+        let good = issuer_of(&of("https://a.example")).await.unwrap();
+        assert_eq!(good, "https://a.example");
+        let error = issuer_of(&of("http://a.example")).await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("the API server") && error.contains("give --issuer"),
+            "{error}"
+        );
+    }
 }

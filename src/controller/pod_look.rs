@@ -23,7 +23,7 @@ use super::events::REPORTER;
 use super::metrics::Metrics;
 use super::settings::Live;
 use crate::api::configuration::Configuration;
-use crate::doctor::{Finding, Look, Problem, Scope, Tally};
+use crate::doctor::{Finding, Look, Looked, Problem, Scope, Tally};
 use crate::injection::settings::Settings;
 use crate::world::Clock;
 
@@ -33,6 +33,8 @@ const LONGEST: Duration = Duration::from_mins(9);
 const MAX_EVENTS: usize = 500;
 /// After so many Events that could not be created no more are tried in the same look.
 const MAX_PROBLEMS: usize = 20;
+/// Most namespaces of which a line says why they were not looked at.
+const MAX_MISSED: usize = 5;
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1024;
 
@@ -99,17 +101,18 @@ impl PodLook {
     async fn once(&self, configuration: &Configuration) -> Result<Tally, String> {
         let settings = Settings::from(configuration);
         let mut gathered = Gathered::default();
-        let mut found = |finding| gathered.take(finding);
-        let mut tally = Tally::default();
-        let mut problems = Problems::default();
-        for scope in scopes(configuration) {
+        let mut looked = Looked::default();
+        if let Some(scope) = scope(configuration) {
+            let mut found = |finding| gathered.take(finding);
             let look = Look::new(self.client.clone(), &settings, &scope, &mut found);
-            match look.run().await {
-                Ok(seen) => tally += seen,
-                Err(error) => problems.note(error.to_string()),
-            }
+            looked = look.run().await;
         }
-        self.metrics.pods_with_problems(&gathered.counts);
+        let mut problems = Problems::default();
+        match incomplete(&looked) {
+            None => self.metrics.pods_with_problems(&gathered.counts),
+            // The count of a part would say that the problems of the others are gone.
+            Some(problem) => problems.note(problem),
+        }
         for told in &gathered.told {
             if let Err(problem) = self.publish(told).await {
                 problems.note(problem);
@@ -118,7 +121,7 @@ impl PodLook {
                 break;
             }
         }
-        problems.first.map_or(Ok(tally), Err)
+        problems.first.map_or(Ok(looked.tally), Err)
     }
 
     async fn publish(&self, told: &Told) -> Result<(), String> {
@@ -142,23 +145,34 @@ impl PodLook {
     }
 }
 
-/// What is looked at: the namespaces that the controller serves, each for itself, because rights may
-/// end at their borders; or the cluster.
-fn scopes(configuration: &Configuration) -> Vec<Scope> {
+/// What is looked at: the namespaces that the controller serves, or the cluster. `None`: nothing.
+fn scope(configuration: &Configuration) -> Option<Scope> {
     let never_served = &configuration.pod_look.never_served;
-    let of = |namespaces: Vec<String>| Scope {
+    let served = configuration.namespaces.iter();
+    let namespaces: Vec<String> = served
+        .filter(|name| !never_served.contains(name))
+        .cloned()
+        .collect();
+    // A scope without namespaces is the cluster, where there may be no right to look.
+    let nothing = namespaces.is_empty() && !configuration.namespaces.is_empty();
+    (!nothing).then(|| Scope {
         namespaces,
         never_served: never_served.clone(),
         ..Scope::default()
-    };
-    if configuration.namespaces.is_empty() {
-        return vec![of(Vec::new())];
-    }
-    let served = configuration.namespaces.iter();
-    served
-        .filter(|name| !never_served.contains(name))
-        .map(|name| of(vec![name.clone()]))
-        .collect()
+    })
+}
+
+/// What keeps the counts of a look from being those of everything.
+fn incomplete(looked: &Looked) -> Option<String> {
+    let more = looked.missed.len().saturating_sub(MAX_MISSED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let missed = looked.missed.iter().take(MAX_MISSED);
+    let all: Vec<String> = missed
+        .map(ToString::to_string)
+        .chain(more)
+        .chain(looked.caveat())
+        .collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// What went wrong in a look.
@@ -275,7 +289,17 @@ fn event_name(problem: Problem, pod: &str, uid: &str, note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use serde_json::json;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::controller::settings;
+    use crate::doctor::{Missed, fake_api};
+    use crate::telemetry::metrics;
+    use crate::world::{SystemClock, SystemFiles};
 
     fn finding(uid: &str, problem: Problem) -> Finding {
         Finding {
@@ -312,25 +336,105 @@ mod tests {
         assert_eq!(gathered.counts, BTreeMap::from(counts));
     }
 
+    fn configuration(more: &str) -> Configuration {
+        let text = format!("accountId: '1'\nclusterId: c\nregion: cn-hangzhou\n{more}");
+        Configuration::parse(&text).unwrap()
+    }
+
     #[test]
-    fn a_controller_of_some_namespaces_looks_at_those_one_by_one() {
-        let configuration = |more: &str| {
-            let text = format!(
-                "accountId: '1'\nclusterId: c\nregion: cn-hangzhou\n{more}podLook: {{neverServed: [b]}}\n"
-            );
-            Configuration::parse(&text).unwrap()
+    fn a_controller_of_some_namespaces_looks_at_those_alone() {
+        let looked = |more: &str| {
+            let more = format!("{more}podLook: {{neverServed: [b]}}\n");
+            let scope = scope(&configuration(&more))?;
+            assert!(scope.never_served == ["b"] && !scope.all_pods);
+            Some(scope.namespaces)
         };
-        let looked = |more: &str| -> Vec<Vec<String>> {
-            let scopes = scopes(&configuration(more));
-            assert!(
-                scopes
-                    .iter()
-                    .all(|scope| scope.never_served == ["b"] && !scope.all_pods)
-            );
-            scopes.into_iter().map(|scope| scope.namespaces).collect()
+        assert_eq!(looked(""), Some(Vec::new()));
+        let some = ["a".to_owned(), "c".to_owned()];
+        assert_eq!(looked("namespaces: [a, b, c]\n"), Some(some.to_vec()));
+        // And not at the whole cluster.
+        assert_eq!(looked("namespaces: [b]\n"), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_seen_is_told_and_leaves_the_counts_as_they_were() {
+        let broken = Arc::new(AtomicBool::new(true));
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let client = {
+            let (broken, events) = (Arc::clone(&broken), Arc::clone(&events));
+            fake_api::client(move |method, path| match path.split('?').next().unwrap() {
+                path if *method == http::Method::POST => {
+                    events.lock().unwrap().push(path.to_owned());
+                    (201, json!({"metadata": {"name": "e"}}))
+                }
+                "/api/v1/namespaces/a/pods" if broken.load(Ordering::Relaxed) => {
+                    fake_api::failure(403, "not yours")
+                }
+                "/api/v1/namespaces/b/pods" => fake_api::list(
+                    &[
+                        json!({"metadata": {"namespace": "b", "name": "p", "uid": "u"},
+                        "spec": {"containers": [{"name": "app"}]}}),
+                    ],
+                    "",
+                ),
+                "/api/v1/namespaces/b/serviceaccounts/default" => {
+                    let role = json!({"pod-identity.alibabacloud.com/role-name": "app"});
+                    let of = json!({"name": "default", "annotations": role});
+                    (200, fake_api::metadata(&of))
+                }
+                path if path.ends_with("/pods") => fake_api::list(&[], ""),
+                path => {
+                    let name = path.rsplit('/').next().unwrap();
+                    let on = json!({"pod-identity.alibabacloud.com/injection": "on"});
+                    (
+                        200,
+                        fake_api::metadata(&json!({"name": name, "labels": on})),
+                    )
+                }
+            })
         };
-        assert_eq!(looked(""), [Vec::<String>::new()]);
-        assert_eq!(looked("namespaces: [a, b, c]\n"), [["a"], ["c"]]);
+        let configuration = configuration("namespaces: [a, b]\n");
+        let read = configuration.clone();
+        let load = settings::loader(Box::new(move || Ok(read.clone())), Arc::new(SystemFiles));
+        let (_sender, receiver) = watch::channel(Arc::new(load().unwrap()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut registry = metrics::registry();
+        let counted = Metrics::register(&mut registry);
+        counted.pods_with_problems(&BTreeMap::from([("NotInjected", 7)]));
+        let look = PodLook::new(&client, &Live::new(receiver), &clock, &counted);
+
+        let problem = look.once(&configuration).await.unwrap_err();
+        assert!(
+            problem.contains("namespace a:") && problem.contains("not yours (403)"),
+            "{problem}"
+        );
+        let seven = "pods_with_problems{problem=\"NotInjected\"} 7";
+        let page = metrics::page(&registry).unwrap();
+        assert!(page.contains(seven), "{page}");
+        // The other namespace was looked at all the same.
+        let path = "/apis/events.k8s.io/v1/namespaces/b/events";
+        assert_eq!(*events.lock().unwrap(), [path]);
+
+        broken.store(false, Ordering::Relaxed);
+        assert_eq!(look.once(&configuration).await.unwrap().pods, 1);
+        let page = metrics::page(&registry).unwrap();
+        let one = "pods_with_problems{problem=\"NotInjected\"} 1";
+        assert!(page.contains(one), "{page}");
+    }
+
+    #[test]
+    fn a_line_names_no_thousand_namespaces() {
+        let missed = |n: u32| Missed {
+            namespace: Some(n.to_string()),
+            cause: "no".to_owned(),
+        };
+        let looked = Looked {
+            missed: (0..1000).map(missed).collect(),
+            ..Looked::default()
+        };
+        let line = incomplete(&looked).unwrap();
+        assert!(line.len() < 200 && line.ends_with("995 more"), "{line}");
+        assert_eq!(incomplete(&Looked::default()), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::injection::facts::NamespaceFacts;
 use crate::injection::inject::{Target, inject};
 use crate::injection::mode::{Mode, Mount};
 use crate::injection::pod::{Container, Own, Place, Pod, Setting};
-use crate::injection::resolve::{Injection, Surroundings, opted_in, resolve};
+use crate::injection::resolve::{Injection, Surroundings, opted_in, resolve, warn_of_static_keys};
 use crate::injection::variables::Variable;
 
 /// What is wrong with the labels and annotations of a namespace.
@@ -57,9 +57,18 @@ fn near_miss(value: &str) -> Note {
 pub struct Checked {
     /// The gravest first.
     pub notes: Vec<Note>,
-    /// Whether a binding could have given it a role: then it is to be checked again with the
-    /// bindings at hand.
-    pub misses_a_binding: bool,
+    /// Whether a binding could have given it a role or keys: then it is to be checked again with
+    /// the bindings at hand.
+    pub wants_bindings: bool,
+}
+
+impl Checked {
+    /// Takes back what holds only if there is no binding.
+    pub fn forget_missing_bindings(&mut self) {
+        self.notes.retain(
+            |note| !matches!(note.problem, Problem::Decision(reason) if reason.misses_a_binding()),
+        );
+    }
 }
 
 /// What is wrong with a pod.
@@ -99,11 +108,13 @@ pub fn pod(
 /// What is wrong with a pod that asks for a role.
 fn asking(around: Surroundings<'_>, pod: &Pod<'_>, listed: &ListedPod, checked: &mut Checked) {
     let mut warnings = Vec::new();
+    warn_of_static_keys(pod, around.bindings, &mut warnings);
+    checked.wants_bindings = pod.containers().any(|one| !one.env_secrets.is_empty());
     match resolve(around, pod, &mut warnings) {
         Ok(injection) => checked
             .notes
             .extend(lacks(pod, listed, &injection, &mut warnings)),
-        Err(reason) => checked.misses_a_binding = reason.misses_a_binding(),
+        Err(reason) => checked.wants_bindings |= reason.misses_a_binding(),
     }
     checked.notes.extend(warnings.iter().map(Note::from));
 }
@@ -122,10 +133,9 @@ fn lacks(
         let cause = format!("it has the role {old}, but {named} is named now");
         return Some(Note::create_again(Problem::OlderRole, cause));
     }
-    if inject(pod, &Target::NewPod, injection, warnings)
-        .operations
-        .is_empty()
-    {
+    let needed = needed(injection);
+    let missing = inject(pod, &Target::NewPod, &needed, warnings).operations;
+    if missing.is_empty() {
         return None;
     }
     let asked = named.map_or_else(
@@ -142,6 +152,18 @@ fn lacks(
          no webhook answered"
     );
     Some(Note::create_again(Problem::NotInjected, cause))
+}
+
+/// The part of an injection without which the pod has no identity, or another. The rest is for
+/// convenience: a change of the administrator's settings adds it to all later pods.
+fn needed<'a>(injection: &Injection<'a>) -> Injection<'a> {
+    let mode = injection.mode;
+    // In the other modes the node's role would win.
+    let closes = |variable| mode != Mode::Oidc && variable == Variable::EcsMetadataDisabled;
+    let mut needed = injection.clone();
+    let variables = &mut needed.variables;
+    variables.retain(|(variable, _)| mode.is_identity(*variable) || closes(*variable));
+    needed
 }
 
 /// The role that was injected, where it is not the one that is named now.
@@ -229,10 +251,10 @@ mod tests {
     const ROLE: &str = "acs:ram::42:role/app";
     const PROVIDER: &str = "acs:ram::42:oidc-provider/p";
 
-    fn settings() -> Settings {
+    fn settings(webhook: &str) -> Settings {
         let text = format!(
             "accountId: '42'\noidcProviderArn: {PROVIDER}\nregion: cn-hangzhou\n\
-             webhook: {{autoInjectStsEnvVars: false}}\n"
+             webhook: {{{webhook}}}\n"
         );
         Settings::from(&Configuration::parse(&text).unwrap())
     }
@@ -283,11 +305,21 @@ mod tests {
         bindings: &Bindings,
         pod: &Value,
     ) -> Checked {
+        let settings = settings("autoInjectStsEnvVars: false");
+        check_by(&settings, namespace, account, bindings, pod)
+    }
+
+    fn check_by(
+        settings: &Settings,
+        namespace: &NamespaceFacts,
+        account: Option<&ServiceAccountFacts>,
+        bindings: &Bindings,
+        pod: &Value,
+    ) -> Checked {
         let text = pod.to_string();
-        let settings = settings();
         let none = ServiceAccountFacts::default();
         let around = Surroundings {
-            settings: &settings,
+            settings,
             namespace: "a",
             facts: namespace,
             account: account.unwrap_or(&none),
@@ -332,6 +364,105 @@ mod tests {
         assert_eq!(problems(&on(), Some("app"), &pod), expected);
     }
 
+    /// A binding of the ServiceAccount `default`.
+    fn binding(inject_pods: bool) -> Bindings {
+        let view: BindingView = serde_json::from_value(json!({
+            "metadata": {"name": "b"},
+            "spec": {"role": {"arn": ROLE}, "serviceAccountName": "default",
+                "injectPods": inject_pods},
+        }))
+        .unwrap();
+        [BindingFacts::from(view)].into_iter().collect()
+    }
+
+    #[rstest]
+    #[case::sts_variables("autoInjectStsEnvVars: true")]
+    #[case::metadata("autoInjectStsEnvVars: true, disableMetadata: true")]
+    fn a_pod_with_its_identity_lacks_nothing_whatever_else_is_injected_now(#[case] webhook: &str) {
+        let settings = settings(webhook);
+        let (account, none) = (account(Some("app")), Bindings::default());
+        let problems = |pod: &Value| -> Vec<Problem> {
+            let checked = check_by(&settings, &on(), Some(&account), &none, pod);
+            checked.notes.iter().map(|note| note.problem).collect()
+        };
+        let pod = injected(&json!([container("app", &variables(ROLE))]));
+        assert_eq!(problems(&pod), []);
+        // Each part of the identity counts.
+        for part in 1..4 {
+            let mut pod = pod.clone();
+            let env = &mut pod["spec"]["containers"][0]["env"];
+            env.as_array_mut().unwrap().remove(part);
+            assert_eq!(problems(&pod)[0], Problem::PartlyInjected, "{part}");
+        }
+        let mut unmounted = pod;
+        unmounted["spec"]["containers"][0]["volumeMounts"] = json!([]);
+        assert_eq!(problems(&unmounted), [Problem::NotInjected]);
+    }
+
+    #[test]
+    fn in_mode_secret_the_way_to_the_nodes_role_must_be_closed() {
+        let settings = settings("autoInjectStsEnvVars: true");
+        let account = ServiceAccountFacts {
+            mode: Some("secret".into()),
+            ..account(None)
+        };
+        let path = "/var/run/secrets/rrsa.io/credentials";
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {
+            "containers": [{"name": "app",
+                "env": [
+                    {"name": "ALIBABA_CLOUD_CREDENTIALS_FILE", "value": format!("{path}/credentials.ini")},
+                    {"name": "ALIBABA_CLOUD_CONFIG_FILE", "value": format!("{path}/config.json")},
+                    {"name": "ALIBABA_CLOUD_ECS_METADATA_DISABLED", "value": "true"}],
+                "volumeMounts": [{"name": "rrsa-credentials", "mountPath": path}]}],
+            "volumes": [{"name": "rrsa-credentials", "secret": {"secretName": "b-credentials"}}]}});
+        let problems = |pod: &Value| -> Vec<Problem> {
+            let checked = check_by(&settings, &on(), Some(&account), &binding(false), pod);
+            checked.notes.iter().map(|note| note.problem).collect()
+        };
+        assert_eq!(problems(&pod), []);
+        let env = &mut pod["spec"]["containers"][0]["env"];
+        env.as_array_mut().unwrap().remove(2);
+        assert_eq!(problems(&pod), [Problem::PartlyInjected]);
+    }
+
+    #[test]
+    fn keys_from_a_secret_of_a_binding_are_told() {
+        let mut app = container("app", &variables(ROLE));
+        app["envFrom"] = json!([{"secretRef": {"name": "b-credentials"}}]);
+        let pod = injected(&json!([app]));
+        let account = account(Some("app"));
+        let without = check(&on(), Some(&account), &Bindings::default(), &pod);
+        assert!(without.wants_bindings && without.notes.is_empty());
+        let with = check(&on(), Some(&account), &binding(false), &pod);
+        assert_eq!(
+            with.notes[0].problem,
+            Problem::Decision(Reason::StaticKeys),
+            "{:?}",
+            with.notes
+        );
+        // Nobody who does not ask is asked about.
+        let quiet = check(
+            &NamespaceFacts::default(),
+            Some(&account),
+            &binding(false),
+            &pod,
+        );
+        assert!(!quiet.wants_bindings && quiet.notes.is_empty());
+    }
+
+    #[test]
+    fn who_may_not_see_bindings_does_not_miss_one() {
+        let mut pod = bare();
+        pod["metadata"]["labels"] = json!({INJECTION: "on"});
+        pod["metadata"]["annotations"] = json!({"rrsa.io/inject": "no"});
+        let none = Bindings::default();
+        let mut checked = check(&on(), Some(&account(None)), &none, &pod);
+        assert!(checked.wants_bindings);
+        checked.forget_missing_bindings();
+        let left: Vec<_> = checked.notes.iter().map(|note| note.problem).collect();
+        assert_eq!(left, [Problem::Decision(Reason::OptOutIllegal)]);
+    }
+
     #[test]
     fn who_does_not_ask_lacks_nothing_and_who_almost_asks_is_told() {
         let namespace = NamespaceFacts::default();
@@ -373,14 +504,8 @@ mod tests {
     #[test]
     fn a_role_of_a_binding_is_asked_for_and_counts() {
         let without = check(&on(), Some(&account(None)), &Bindings::default(), &bare());
-        assert!(without.misses_a_binding && without.notes.is_empty());
-        let view: BindingView = serde_json::from_value(json!({
-            "metadata": {"name": "b"},
-            "spec": {"role": {"arn": ROLE}, "serviceAccountName": "default", "injectPods": true},
-        }))
-        .unwrap();
-        let bindings: Bindings = [BindingFacts::from(view)].into_iter().collect();
-        let with = check(&on(), Some(&account(None)), &bindings, &bare());
+        assert!(without.wants_bindings && without.notes.is_empty());
+        let with = check(&on(), Some(&account(None)), &binding(true), &bare());
         assert_eq!(with.notes[0].problem, Problem::NotInjected);
         assert!(with.notes[0].cause.contains(ROLE), "{:?}", with.notes);
     }

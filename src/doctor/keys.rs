@@ -1,9 +1,13 @@
-//! Which of the official keys has an effect where. Pure.
+//! Which of the official keys, and of ours, has an effect where. Pure.
 
 use super::finding::{Note, Problem};
 use crate::contract::annotations::official::{
     INJECT_STS_ENDPOINT, INJECTION, INJECTION_ON, ONLY_CONTAINERS, OVERRIDE_ENV, ROLE_NAME,
     SKIP_CONTAINERS, TOKEN_EXPIRATION,
+};
+use crate::contract::annotations::{
+    BINDING, CONFORMANCE, FALLBACK, INJECT, INJECTED_ROLE_ARN, MODE, REFRESH_REQUESTED_AT,
+    ROLE_ARN, ROTATION_REQUESTED_AT, secret,
 };
 
 /// What carries a key.
@@ -21,6 +25,10 @@ pub enum Place {
     PodLabel,
     /// Annotation of a pod.
     PodAnnotation,
+    /// Annotation of a binding.
+    BindingAnnotation,
+    /// Annotation of a Secret.
+    SecretAnnotation,
 }
 
 impl Place {
@@ -32,12 +40,14 @@ impl Place {
             Self::AccountAnnotation => "annotation of the ServiceAccount",
             Self::PodLabel => "label of the pod",
             Self::PodAnnotation => "annotation of the pod",
+            Self::BindingAnnotation => "annotation of an AlibabaRoleBinding",
+            Self::SecretAnnotation => "annotation of a Secret",
         }
     }
 }
 
-/// Where each key is read.
-const READ: [(&str, &[Place]); 7] = [
+/// Where each key is read that is written to ask for something.
+const READ: [(&str, &[Place]); 12] = [
     (INJECTION, &[Place::NamespaceLabel, Place::PodLabel]),
     (OVERRIDE_ENV, &[Place::NamespaceLabel, Place::PodAnnotation]),
     (ROLE_NAME, &[Place::AccountAnnotation]),
@@ -48,6 +58,28 @@ const READ: [(&str, &[Place]); 7] = [
     (INJECT_STS_ENDPOINT, &[Place::AccountAnnotation]),
     (ONLY_CONTAINERS, &[Place::PodAnnotation]),
     (SKIP_CONTAINERS, &[Place::PodAnnotation]),
+    (ROLE_ARN, ACCOUNT_OR_POD),
+    (MODE, ACCOUNT_OR_POD),
+    (BINDING, ACCOUNT_OR_POD),
+    (FALLBACK, ACCOUNT_OR_POD),
+    (INJECT, &[Place::PodAnnotation]),
+];
+
+const ACCOUNT_OR_POD: &[Place] = &[Place::AccountAnnotation, Place::PodAnnotation];
+
+/// Where the other keys belong: those that we write, and those of objects that are not judged here.
+const KEPT: [(&str, &[Place]); 11] = [
+    (INJECTED_ROLE_ARN, &[Place::PodAnnotation]),
+    (CONFORMANCE, &[Place::NamespaceLabel]),
+    (REFRESH_REQUESTED_AT, &[Place::BindingAnnotation]),
+    (ROTATION_REQUESTED_AT, &[Place::SecretAnnotation]),
+    (secret::BINDING_UID, &[Place::SecretAnnotation]),
+    (secret::ISSUED_AT, &[Place::SecretAnnotation]),
+    (secret::EXPIRATION, &[Place::SecretAnnotation]),
+    (secret::INPUTS_HASH, &[Place::SecretAnnotation]),
+    (secret::DATA_HASH, &[Place::SecretAnnotation]),
+    (secret::FALLBACK, &[Place::SecretAnnotation]),
+    (secret::REFRESH_ANSWERED, &[Place::SecretAnnotation]),
 ];
 
 /// Notes about keys that have no effect where they stand.
@@ -61,14 +93,16 @@ pub fn misplaced<'a>(
 fn about_key(place: Place, key: &str) -> Option<Note> {
     let (prefix, name) = key.split_once('/')?;
     let (official, _) = INJECTION.split_once('/')?;
-    let known = READ.iter().find(|(known, _)| *known == key);
+    let (ours, _) = ROLE_ARN.split_once('/')?;
+    let mut all = READ.iter().chain(&KEPT);
+    let known = all.find(|(known, _)| *known == key);
     let remedy = match known {
         Some((_, places)) if places.contains(&place) => return None,
         Some((_, places)) => {
             let places: Vec<_> = places.iter().map(|place| place.words()).collect();
             format!("it is read as {}", places.join(" or "))
         }
-        None if prefix == official => match nearest(name) {
+        None if prefix == official || prefix == ours => match nearest(prefix, name) {
             Some(nearest) => format!("{nearest} may be meant"),
             None => "there is no such key".to_owned(),
         },
@@ -84,17 +118,30 @@ fn about_key(place: Place, key: &str) -> Option<Note> {
     Some(Note::new(Problem::MisplacedKey, cause, remedy))
 }
 
-/// The known key that differs in few letters.
-fn nearest(name: &str) -> Option<&'static str> {
-    let names = READ.iter().map(|(key, _)| *key);
-    names
-        .map(|key| {
-            let known = key.split_once('/').map_or(key, |(_, known)| known);
-            (distance(known, name), key)
-        })
-        .filter(|(distance, _)| *distance <= 4)
-        .min()
-        .map(|(_, key)| key)
+/// The key that may be meant: one that shares a whole part with the name, or differs in few letters.
+fn nearest(prefix: &str, name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let is_part = |part: &str, whole: &str| {
+        part.len() > 2 && (whole.starts_with(part) || whole.ends_with(part))
+    };
+    let keys = READ.iter().filter_map(|(key, _)| {
+        let (home, known) = key.split_once('/')?;
+        let distance = distance(known, &name);
+        let is_near = distance <= (known.len() / 3).min(4) || is_part(known, &name);
+        let same = home == prefix;
+        let rank = if same && is_part(&name, known) {
+            0
+        } else if distance == 0 {
+            // The name is right, and of the other family.
+            1
+        } else if is_near {
+            if same { 2 } else { 3 }
+        } else {
+            return None;
+        };
+        Some((rank, distance, *key))
+    });
+    keys.min().map(|(.., key)| key)
 }
 
 /// How many letters have to be changed, added or left out.
@@ -161,6 +208,58 @@ mod tests {
         "pod-identity.aliyun.com/injection",
         Some("pod-identity.alibabacloud.com/injection may be meant")
     )]
+    #[case::opt_out_as_label(Place::PodLabel, "rrsa.io/inject", Some("annotation of the pod"))]
+    #[case::opt_out_at_home(Place::PodAnnotation, "rrsa.io/inject", None)]
+    #[case::our_role_on_a_namespace(
+        Place::NamespaceAnnotation,
+        "rrsa.io/role-arn",
+        Some("annotation of the ServiceAccount or annotation of the pod")
+    )]
+    #[case::our_role_at_home(Place::AccountAnnotation, "rrsa.io/role-arn", None)]
+    #[case::our_role_misspelt(
+        Place::PodAnnotation,
+        "rrsa.io/rolearn",
+        Some("rrsa.io/role-arn may be meant")
+    )]
+    #[case::our_role_in_short(
+        Place::PodAnnotation,
+        "rrsa.io/role",
+        Some("rrsa.io/role-arn may be meant")
+    )]
+    #[case::in_capitals(
+        Place::PodAnnotation,
+        "rrsa.io/Mode",
+        Some("rrsa.io/mode may be meant")
+    )]
+    #[case::official_name(
+        Place::AccountAnnotation,
+        "rrsa.io/role-name",
+        Some("pod-identity.alibabacloud.com/role-name may be meant")
+    )]
+    #[case::our_name_for_theirs(
+        Place::PodAnnotation,
+        "pod-identity.alibabacloud.com/role-arn",
+        Some("rrsa.io/role-arn may be meant")
+    )]
+    #[case::far_from_all(Place::PodLabel, "rrsa.io/team", Some("there is no such key"))]
+    #[case::written_by_the_webhook(Place::PodAnnotation, "rrsa.io/injected-role-arn", None)]
+    #[case::written_and_no_hint(
+        Place::PodAnnotation,
+        "rrsa.io/inject-role-arn",
+        Some("rrsa.io/role-arn may be meant")
+    )]
+    #[case::written_by_conformance(Place::NamespaceLabel, "rrsa.io/conformance", None)]
+    #[case::of_a_binding(
+        Place::PodAnnotation,
+        "rrsa.io/refresh-requested-at",
+        Some("annotation of an AlibabaRoleBinding")
+    )]
+    #[case::of_a_secret(
+        Place::AccountAnnotation,
+        "rrsa.io/expiration",
+        Some("annotation of a Secret")
+    )]
+    #[case::ours_below(Place::PodLabel, "team.rrsa.io/mode", None)]
     #[case::of_others(Place::PodLabel, "azure.workload.identity/use", None)]
     #[case::of_others_like_ours(Place::PodLabel, "eks-pod-identity.example.com/token", None)]
     #[case::without_prefix(Place::PodLabel, "injection", None)]

@@ -1,17 +1,16 @@
 //! Asks the API server, page by page.
 
-use std::collections::HashMap;
-use std::ops::AddAssign;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod as ApiPod, ServiceAccount};
-use kube::api::{ListParams, ObjectMeta, Request};
-use kube::core::{PartialObjectMeta, Status};
+use kube::api::{ObjectMeta, Request};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 
+use super::ask::{Asker, LookError, Pages};
 use super::check;
 use super::finding::{Finding, Note};
 use super::keys::{Place, misplaced};
@@ -22,11 +21,6 @@ use crate::injection::facts::{FromMetadata, NamespaceFacts, ServiceAccountFacts}
 use crate::injection::pod::Pod;
 use crate::injection::resolve::{Surroundings, opted_in};
 use crate::injection::settings::Settings;
-
-/// Objects a page.
-const PAGE: u32 = 500;
-/// How long one answer may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which pods are looked at.
 #[derive(Debug, Clone, Default)]
@@ -53,20 +47,47 @@ pub struct Tally {
     pub findings: usize,
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, more: Self) {
-        self.namespaces += more.namespaces;
-        self.pods += more.pods;
-        self.findings += more.findings;
+/// What came of a look.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// How much was looked at.
+    pub tally: Tally,
+    /// What was not, in order; what was found elsewhere counts all the same.
+    pub missed: Vec<Missed>,
+    /// Why the bindings of some namespace are not known.
+    pub without_bindings: Option<LookError>,
+}
+
+impl Looked {
+    /// What a person should know where bindings may not be listed.
+    #[must_use]
+    pub fn caveat(&self) -> Option<String> {
+        let error = self.without_bindings.as_ref()?;
+        Some(format!(
+            "{error}; roles that only a binding names, and keys of a binding's Secret, are not \
+             judged: give the right to list alibabarolebindings.rrsa.io, or take no notice where \
+             the cluster has no bindings"
+        ))
     }
 }
 
-/// Why a look ended early.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be read from the API server: {cause}")]
-pub struct LookError {
-    what: String,
-    cause: String,
+/// Something that could not be looked at, or not to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// The namespace; `None`: the cluster, as far as no namespace of its own is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Why.
+    pub cause: String,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(name) => write!(f, "namespace {name}: {}", self.cause),
+            None => write!(f, "the cluster: {}", self.cause),
+        }
+    }
 }
 
 /// One look at a cluster.
@@ -79,10 +100,14 @@ pub struct Look<'a> {
     /// Namespaces that say something to us.
     namespaces: HashMap<String, NamespaceFacts>,
     at_hand: AtHand,
+    asker: Asker,
+    /// The namespaces that could not be looked at.
+    missed: BTreeMap<String, LookError>,
+    without_bindings: Option<LookError>,
 }
 
-impl std::fmt::Debug for Look<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Look<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Look")
             .field("scope", self.scope)
             .field("tally", &self.tally)
@@ -97,7 +122,16 @@ struct AtHand {
     /// The ServiceAccounts that its pods have named so far.
     accounts: HashMap<String, Option<Account>>,
     /// Its bindings, if a pod needed them.
-    bindings: Option<Bindings>,
+    bindings: Option<Known>,
+}
+
+/// The bindings of a namespace.
+#[derive(Debug)]
+enum Known {
+    /// Those that there are.
+    Bindings(Bindings),
+    /// Nobody may tell.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -124,25 +158,41 @@ impl<'a> Look<'a> {
             tally: Tally::default(),
             namespaces: HashMap::new(),
             at_hand: AtHand::default(),
+            asker: Asker::default(),
+            missed: BTreeMap::new(),
+            without_bindings: None,
         }
     }
 
-    /// Looks.
-    ///
-    /// # Errors
-    /// When something cannot be read; what was found before has been handed over.
-    pub async fn run(mut self) -> Result<Tally, LookError> {
-        if !self.scope.namespaces.is_empty() {
-            for name in &self.scope.namespaces {
-                self.one_namespace(name).await?;
-                self.pods(Some(name), None).await?;
-            }
-            return Ok(self.tally);
+    /// Looks. What cannot be read of one namespace keeps no other from being looked at.
+    pub async fn run(mut self) -> Looked {
+        let mut of_cluster = None;
+        if self.scope.namespaces.is_empty() {
+            of_cluster = self.cluster().await.err();
         }
+        for name in &self.scope.namespaces {
+            if let Err(error) = self.whole_namespace(name).await {
+                self.miss(name, error);
+            }
+        }
+        let missed = |namespace, error: LookError| Missed {
+            namespace,
+            cause: error.to_string(),
+        };
+        let of_cluster = of_cluster.map(|error| missed(None, error));
+        let of_namespaces = self.missed.into_iter();
+        let of_namespaces = of_namespaces.map(|(name, error)| missed(Some(name), error));
+        Looked {
+            tally: self.tally,
+            missed: of_cluster.into_iter().chain(of_namespaces).collect(),
+            without_bindings: self.without_bindings,
+        }
+    }
+
+    async fn cluster(&mut self) -> Result<(), LookError> {
         self.all_namespaces().await?;
         if self.scope.all_pods {
-            self.pods(None, None).await?;
-            return Ok(self.tally);
+            return self.pods(None, None).await;
         }
         let mut asking: Vec<String> = self
             .namespaces
@@ -152,42 +202,48 @@ impl<'a> Look<'a> {
             .collect();
         asking.sort_unstable();
         for name in &asking {
-            self.pods(Some(name), None).await?;
+            if let Err(error) = self.pods(Some(name), None).await {
+                self.miss(name, error);
+            }
         }
-        self.pods(None, Some(&asking)).await?;
-        Ok(self.tally)
+        self.pods(None, Some(&asking)).await
+    }
+
+    async fn whole_namespace(&mut self, name: &str) -> Result<(), LookError> {
+        self.one_namespace(name).await?;
+        self.pods(Some(name), None).await
+    }
+
+    /// Gives a namespace up for this look.
+    fn miss(&mut self, namespace: &str, error: LookError) {
+        self.missed.entry(namespace.to_owned()).or_insert(error);
     }
 
     async fn one_namespace(&mut self, name: &str) -> Result<(), LookError> {
         let api = Api::<Namespace>::all(self.client.clone());
-        let what = || format!("namespace {name}");
-        match within(what, api.get_metadata_opt(name)).await? {
-            Some(namespace) => self.namespace(&namespace.metadata),
-            None => {
-                return Err(LookError {
-                    what: what(),
-                    cause: "there is none of that name".to_owned(),
-                });
-            }
+        let what = format!("namespace {name}");
+        match self.asker.ask(api.get_metadata_opt(name)).await {
+            Ok(Some(namespace)) => self.namespace(&namespace.metadata),
+            Ok(None) => return Err(LookError::new(what, "there is none of that name")),
+            Err(failure) => return Err(failure.of(what)),
         }
         Ok(())
     }
 
     async fn all_namespaces(&mut self) -> Result<(), LookError> {
         let api = Api::<Namespace>::all(self.client.clone());
-        let mut page = ListParams::default().limit(PAGE);
+        let mut pages = Pages::new();
         loop {
-            let listed = within(
-                || "the list of namespaces".to_owned(),
-                api.list_metadata(&page),
-            )
-            .await?;
+            let listed = match self.asker.ask(api.list_metadata(&pages.page)).await {
+                Ok(listed) => listed,
+                Err(failure) if pages.renew(&failure) => continue,
+                Err(failure) => return Err(failure.of("the list of namespaces")),
+            };
             for namespace in &listed.items {
                 self.namespace(&namespace.metadata);
             }
-            match listed.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => page = page.continue_token(&next),
-                None => return Ok(()),
+            if !pages.turn(listed.metadata.continue_) {
+                return Ok(());
             }
         }
     }
@@ -224,56 +280,57 @@ impl<'a> Look<'a> {
             Some(namespace) => format!("the list of pods of {namespace}"),
             None => "the list of pods".to_owned(),
         };
-        let mut page = ListParams::default().limit(PAGE);
+        let mut pages = Pages::new();
         if seen.is_some() {
-            page = page.labels(INJECTION);
+            pages = pages.labelled(INJECTION);
         }
         loop {
-            let request = Request::new(&url).list(&page).map_err(|error| LookError {
-                what: what(),
-                cause: error.to_string(),
-            })?;
-            let text = match timeout(CALL_TIMEOUT, self.client.request_text(request)).await {
-                Ok(Ok(text)) => text,
-                // Too much time has passed since the first page: the server tells how to go on
-                // with what there is now.
-                Ok(Err(kube::Error::Api(status))) if go_on_after(&status).is_some() => {
-                    page.continue_token = go_on_after(&status);
-                    continue;
-                }
-                other => return Err(unreadable(what(), other.map(|answer| answer.map(|_| ())))),
+            let request = Request::new(&url)
+                .list(&pages.page)
+                .map_err(|error| LookError::new(what(), error.to_string()))?;
+            let text = match self.asker.ask(self.client.request_text(request)).await {
+                Ok(text) => text,
+                Err(failure) if pages.renew(&failure) => continue,
+                Err(failure) => return Err(failure.of(what())),
             };
-            let listed: Page<'_> = serde_json::from_str(&text).map_err(|error| LookError {
-                what: what(),
-                cause: format!("the answer is not a list: {error}"),
+            let listed: Page<'_> = serde_json::from_str(&text).map_err(|error| {
+                LookError::new(what(), format!("the answer is not a list: {error}"))
             })?;
             for item in &listed.items {
-                self.item(item, seen).await?;
+                self.item(item, seen).await;
             }
-            if listed.metadata.next.is_empty() {
+            let missed = namespace.is_some_and(|name| self.missed.contains_key(name));
+            if missed || !pages.turn(Some(listed.metadata.next)) {
                 return Ok(());
             }
-            page.continue_token = Some(listed.metadata.next);
         }
     }
 
-    async fn item(&mut self, item: &RawValue, seen: Option<&[String]>) -> Result<(), LookError> {
+    async fn item(&mut self, item: &RawValue, seen: Option<&[String]>) {
         let (Ok(listed), Ok(pod)) = (
             serde_json::from_str::<ListedPod>(item.get()),
             serde_json::from_str::<Pod<'_>>(item.get()),
         ) else {
             // The API server validated it: it is of a shape newer than this release.
-            return Ok(());
+            return;
         };
         let namespace = &listed.metadata.namespace;
         let is_seen = |seen: &[String]| seen.binary_search(namespace).is_ok();
-        let never_served = self.scope.never_served.contains(namespace);
-        if seen.is_some_and(is_seen) || never_served || listed.is_over() {
-            return Ok(());
+        let left_out = seen.is_some_and(is_seen)
+            || self.scope.never_served.contains(namespace)
+            || self.missed.contains_key(namespace);
+        if left_out || listed.is_over() {
+            return;
         }
-        self.tally.pods += 1;
+        if let Err(error) = self.pod(&listed, &pod).await {
+            self.miss(namespace, error);
+        }
+    }
+
+    async fn pod(&mut self, listed: &ListedPod, pod: &Pod<'_>) -> Result<(), LookError> {
+        let namespace = &listed.metadata.namespace;
         let facts = self.namespaces.get(namespace).cloned().unwrap_or_default();
-        let asks = opted_in(&pod, &facts).is_ok();
+        let asks = opted_in(pod, &facts).is_ok();
         let mut account = None;
         if asks {
             account = self.account(namespace, pod.service_account()).await?;
@@ -288,11 +345,17 @@ impl<'a> Look<'a> {
             bindings: &none.0,
         };
         let exists = account.is_some();
-        let mut checked = check::pod(around, exists, &pod, &listed);
-        if checked.misses_a_binding {
-            around.bindings = self.bindings(namespace).await?;
-            checked = check::pod(around, exists, &pod, &listed);
+        let mut checked = check::pod(around, exists, pod, listed);
+        if checked.wants_bindings {
+            match self.bindings(namespace).await? {
+                Some(bindings) => {
+                    around.bindings = bindings;
+                    checked = check::pod(around, exists, pod, listed);
+                }
+                None => checked.forget_missing_bindings(),
+            }
         }
+        self.tally.pods += 1;
         for note in checked
             .notes
             .into_iter()
@@ -324,32 +387,45 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The bindings of a namespace.
-    async fn bindings(&mut self, namespace: &str) -> Result<&Bindings, LookError> {
+    /// The bindings of a namespace; `None` where they may not be listed. A cluster with another
+    /// webhook than ours has none, and the API server forbids to list what it does not know.
+    async fn bindings(&mut self, namespace: &str) -> Result<Option<&Bindings>, LookError> {
         self.enter(namespace);
         if self.at_hand.bindings.is_none() {
-            let api = Api::<BindingView>::namespaced(self.client.clone(), namespace);
-            let what = || format!("the list of bindings of {namespace}");
-            let mut page = ListParams::default().limit(PAGE);
-            let mut bindings = Vec::new();
-            loop {
-                let listed = match timeout(CALL_TIMEOUT, api.list(&page)).await {
-                    Ok(Ok(listed)) => listed,
-                    // A cluster with another webhook than ours has no bindings.
-                    Ok(Err(kube::Error::Api(status))) if status.code == 404 => break,
-                    other => {
-                        return Err(unreadable(what(), other.map(|answer| answer.map(|_| ()))));
-                    }
-                };
-                bindings.extend(listed.items.into_iter().map(BindingFacts::from));
-                match listed.metadata.continue_.filter(|next| !next.is_empty()) {
-                    Some(next) => page = page.continue_token(&next),
-                    None => break,
-                }
-            }
-            self.at_hand.bindings = Some(bindings.into_iter().collect());
+            let known = self.list_bindings(namespace).await?;
+            self.at_hand.bindings = Some(known);
         }
-        Ok(self.at_hand.bindings.get_or_insert_default())
+        Ok(match &self.at_hand.bindings {
+            Some(Known::Bindings(bindings)) => Some(bindings),
+            Some(Known::Nothing) | None => None,
+        })
+    }
+
+    async fn list_bindings(&mut self, namespace: &str) -> Result<Known, LookError> {
+        let api = Api::<BindingView>::namespaced(self.client.clone(), namespace);
+        let what = || format!("the list of bindings of {namespace}");
+        let mut pages = Pages::new();
+        let mut bindings = Vec::new();
+        loop {
+            let listed = match self.asker.ask(api.list(&pages.page)).await {
+                Ok(listed) => listed,
+                Err(failure) if pages.renew(&failure) => continue,
+                Err(failure) => match failure.code() {
+                    Some(404) => break,
+                    Some(403) => {
+                        let error = failure.of(what());
+                        self.without_bindings.get_or_insert(error);
+                        return Ok(Known::Nothing);
+                    }
+                    _ => return Err(failure.of(what())),
+                },
+            };
+            bindings.extend(listed.items.into_iter().map(BindingFacts::from));
+            if !pages.turn(listed.metadata.continue_) {
+                break;
+            }
+        }
+        Ok(Known::Bindings(bindings.into_iter().collect()))
     }
 
     /// The ServiceAccount of a pod, and what is to be told of it now.
@@ -361,8 +437,9 @@ impl<'a> Look<'a> {
         self.enter(namespace);
         if !self.at_hand.accounts.contains_key(name) {
             let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
-            let what = || format!("ServiceAccount {namespace}/{name}");
-            let found = within(what, api.get_metadata_opt(name)).await?;
+            let found = self.asker.ask(api.get_metadata_opt(name)).await;
+            let found = found
+                .map_err(|failure| failure.of(format!("ServiceAccount {namespace}/{name}")))?;
             let account = found.map(|found| Account::of(&found));
             self.at_hand.accounts.insert(name.to_owned(), account);
         }
@@ -418,35 +495,11 @@ impl Account {
     }
 }
 
-fn keys(texts: Option<&std::collections::BTreeMap<String, String>>) -> impl Iterator<Item = &str> {
+fn keys(texts: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &str> {
     texts
         .into_iter()
         .flat_map(|texts| texts.keys().map(String::as_str))
 }
 
-fn go_on_after(status: &Status) -> Option<String> {
-    let metadata = status.metadata.as_ref().filter(|_| status.code == 410)?;
-    metadata.continue_.clone().filter(|next| !next.is_empty())
-}
-
-async fn within<T>(
-    what: impl Fn() -> String,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, LookError> {
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(Ok(value)) => Ok(value),
-        other => Err(unreadable(what(), other.map(|answer| answer.map(|_| ())))),
-    }
-}
-
-fn unreadable(
-    what: String,
-    answer: Result<kube::Result<()>, tokio::time::error::Elapsed>,
-) -> LookError {
-    let cause = match answer {
-        Ok(Err(kube::Error::Api(status))) => format!("{} ({})", status.message, status.code),
-        Ok(Err(error)) => error.to_string(),
-        Ok(Ok(())) | Err(_) => format!("no answer within {CALL_TIMEOUT:?}"),
-    };
-    LookError { what, cause }
-}
+#[cfg(test)]
+mod tests;

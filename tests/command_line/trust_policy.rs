@@ -71,6 +71,30 @@ async fn what_is_missing_is_named() {
     assert!(complaint.contains("--oidc-provider-arn"), "{complaint}");
 }
 
+#[tokio::test]
+async fn of_several_issuers_the_first_counts_and_a_wrong_one_is_refused() {
+    let issuers = "--issuer=https://a.example/,http://b.example";
+    let arguments = ["team-a/app", "--statement", PROVIDER, issuers];
+    let statement = said(&arguments).await.json();
+    assert_eq!(
+        statement["Condition"]["StringEquals"]["oidc:iss"],
+        "https://a.example/"
+    );
+    let refused = said(&[
+        "team-a/app",
+        PROVIDER,
+        "--issuer=http://A.example/,https://b",
+    ])
+    .await;
+    assert_ne!(refused.code, Some(0), "{}", refused.out);
+    assert_eq!(refused.out, "");
+    let complaint = &refused.err;
+    assert!(
+        complaint.contains("\"http://A.example/\" does not begin with https://"),
+        "{complaint}"
+    );
+}
+
 async fn said(arguments: &[&str]) -> person::Said {
     let arguments = [&["trust-policy"], arguments].concat();
     person::said(Person::new().program(RRSA, &arguments)).await

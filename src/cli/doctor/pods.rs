@@ -8,7 +8,7 @@ use crate::cli::judged::{EXIT_CODES, Output, exit_code};
 use crate::cli::kubeconfig::KubeconfigArgs;
 use crate::cli::setup::SetupArgs;
 use crate::cli::{operator, print};
-use crate::doctor::{Finding, Look, Scope, Tally};
+use crate::doctor::{Finding, Look, Looked, Missed, Scope, Tally};
 use crate::injection::settings::Settings;
 use crate::world::SystemFiles;
 
@@ -41,6 +41,8 @@ pub(super) struct Args {
 struct Report {
     looked: Tally,
     findings: Vec<Finding>,
+    /// What could not be looked at.
+    missed: Vec<Missed>,
 }
 
 impl Args {
@@ -76,20 +78,49 @@ impl Args {
                 Output::Text => {}
                 Output::Json => findings.push(finding),
             };
-            let looked = Look::new(client, &settings, &scope, &mut found)
-                .run()
-                .await?;
+            let looked = Look::new(client, &settings, &scope, &mut found).run().await;
             printed?;
+            if let Some(caveat) = looked.caveat() {
+                note(&caveat);
+            }
+            let complete = complete(&looked.missed);
+            let nothing_found = looked.tally.findings == 0;
             match output {
-                Output::Text => print(&(summary(looked) + "\n"))?,
+                Output::Text => print(&(summary(&looked) + "\n"))?,
                 Output::Json => {
-                    let report = Report { looked, findings };
+                    let Looked { tally, missed, .. } = looked;
+                    let report = Report {
+                        looked: tally,
+                        findings,
+                        missed,
+                    };
                     print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
                 }
             }
-            Ok(looked.findings == 0)
+            complete?;
+            Ok(nothing_found)
         })
     }
+}
+
+/// Says what is no finding: programs read those.
+#[expect(
+    clippy::print_stderr,
+    reason = "standard output holds the report alone"
+)]
+fn note(text: &str) {
+    eprintln!("rrsa: {text}");
+}
+
+/// An error that tells everything that could not be looked at, if there is something.
+fn complete(missed: &[Missed]) -> anyhow::Result<()> {
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let lines: String = missed.iter().map(|one| format!("\n  {one}")).collect();
+    anyhow::bail!(
+        "not everything could be looked at; look again, with the rights that docs/doctor.md names:{lines}"
+    )
 }
 
 fn text(finding: &Finding) -> String {
@@ -109,13 +140,14 @@ fn text(finding: &Finding) -> String {
     format!("{object}: {problem}\n  cause   {cause}\n  remedy  {remedy}\n")
 }
 
-fn summary(tally: Tally) -> String {
+fn summary(looked: &Looked) -> String {
     let Tally {
         namespaces,
         pods,
         findings,
-    } = tally;
+    } = looked.tally;
     let found = match findings {
+        0 if !looked.missed.is_empty() => "nothing was found in what could be seen".to_owned(),
         0 => "nothing is wrong".to_owned(),
         1 => "1 finding".to_owned(),
         more => format!("{more} findings"),
@@ -146,12 +178,28 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_counts() {
-        let tally = Tally {
-            namespaces: 2,
-            pods: 30,
-            findings: 0,
+    fn the_summary_counts_and_calls_nothing_well_that_was_not_seen() {
+        let mut looked = Looked {
+            tally: Tally {
+                namespaces: 2,
+                pods: 30,
+                findings: 0,
+            },
+            ..Looked::default()
         };
-        assert!(summary(tally).starts_with("nothing is wrong; looked at 30 pods"));
+        assert!(summary(&looked).starts_with("nothing is wrong; looked at 30 pods"));
+        assert!(complete(&looked.missed).is_ok());
+        looked.missed.push(Missed {
+            namespace: Some("a".to_owned()),
+            cause: "forbidden".to_owned(),
+        });
+        assert!(summary(&looked).starts_with("nothing was found in what could be seen"));
+        let error = complete(&looked.missed).unwrap_err().to_string();
+        assert!(error.contains("\n  namespace a: forbidden"), "{error}");
+        let json = serde_json::to_value(&looked.missed).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([{"namespace": "a", "cause": "forbidden"}])
+        );
     }
 }
