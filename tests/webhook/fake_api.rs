@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -153,6 +153,24 @@ impl FakeApi {
     }
 }
 
+fn is_watch(uri: &Uri) -> bool {
+    uri.query().unwrap_or_default().contains("watch=true")
+}
+
+/// Whether namespaces and ServiceAccounts are asked for by their metadata alone.
+fn accepts_metadata(uri: &Uri, headers: &HeaderMap) -> bool {
+    let path = uri.path();
+    let lists = ["/api/v1/namespaces", "/api/v1/serviceaccounts"];
+    let wanted = if lists.contains(&path) && !is_watch(uri) {
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    } else if lists.contains(&path) || path.contains("/serviceaccounts/") {
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    } else {
+        return true;
+    };
+    headers.get("accept").is_some_and(|accept| accept == wanted)
+}
+
 fn belongs(path: &str, collection: &str) -> bool {
     let (root, kind) = collection.rsplit_once('/').unwrap();
     let (parent, _) = path.rsplit_once('/').unwrap();
@@ -161,7 +179,13 @@ fn belongs(path: &str, collection: &str) -> bool {
             && parent.ends_with(&format!("/{kind}"))
 }
 
-async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn answer(
+    State(api): State<FakeApi>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let path = uri.path();
     let (_, last) = path.rsplit_once('/').unwrap();
     api.requests.fetch_add(1, Ordering::Relaxed);
@@ -176,8 +200,10 @@ async fn answer(State(api): State<FakeApi>, method: Method, uri: Uri, body: Byte
         "mutatingwebhookconfigurations",
     ];
     match method {
+        // Whole ones may be large; a list and an object are different types.
+        Method::GET if !accepts_metadata(&uri, &headers) => refuse(406),
         Method::GET if collections.contains(&last) => {
-            if uri.query().unwrap_or_default().contains("watch=true") {
+            if is_watch(&uri) {
                 return api.watch(path.to_owned()).into_response();
             }
             api.listing
