@@ -326,13 +326,22 @@ async fn a_binding_made_anew_while_sts_thinks_is_another_one() -> Result<()> {
             if !hold.release() {
                 continue;
             }
+            let secret = wait::until("the Secret of the second", SOON, async || {
+                let name = format!("{name}-credentials");
+                let secret = scene.secrets().get(&name).await?;
+                let owners = secret.metadata.owner_references.iter().flatten();
+                let owners: Vec<_> = owners.map(|owner| Some(owner.uid.clone())).collect();
+                if owners.contains(&first.metadata.uid) {
+                    let error = anyhow::anyhow!("a Secret was made for the first, which is gone");
+                    return Err(wait::hopeless(error));
+                }
+                Ok((owners == [second.metadata.uid.clone()]).then_some(secret))
+            })
+            .await?;
+            scene.verify(&data_of(&secret)?)?;
             scene
                 .says_of(&name, "Ready", "True", "CredentialsFresh")
                 .await?;
-            let secret = scene.secrets().get(&format!("{name}-credentials")).await?;
-            scene.verify(&data_of(&secret)?)?;
-            let owners = secret.metadata.owner_references.unwrap_or_default();
-            ensure!(Some(&owners[0].uid) == second.metadata.uid.as_ref());
             ensure!(first.metadata.uid != second.metadata.uid);
             return Ok(());
         }
