@@ -30,6 +30,7 @@ use crate::support::background::Background;
 use crate::support::kubernetes::{Cluster, Process};
 use crate::support::logs;
 
+pub(crate) mod waits;
 pub(crate) mod webhook;
 
 /// The account of the operator's configuration.

@@ -1,7 +1,7 @@
 //! Faults on demand: what a client must survive when the service or the way to it is ill.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::stream;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::live::locked;
@@ -20,6 +21,9 @@ use super::live::locked;
 const PIECE: usize = 16 * 1024;
 /// The pause before each byte of a dripping body.
 const DRIP: Duration = Duration::from_millis(20);
+
+/// How long an answer is kept back at most. Every client has gone by then.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
 
 /// Name of the header with the request id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-acs-request-id");
@@ -48,6 +52,9 @@ pub(crate) enum Effect {
         #[serde(deserialize_with = "super::config::duration")]
         by: Duration,
     },
+    /// The genuine answer, when the test lets it go.
+    #[serde(skip)]
+    Hold(Hold),
     /// No answer; the connection stays open.
     Hang,
     /// The connection is reset before an answer.
@@ -103,10 +110,61 @@ impl Effect {
             Self::Status { status } => Some((*status, "Fault.Status".to_owned())),
             Self::Raw { status, .. } => Some((*status, "Fault.Raw".to_owned())),
             Self::Delay { .. }
+            | Self::Hold(_)
             | Self::Drip
             | Self::Truncated
             | Self::MissingField { .. }
             | Self::ExpirationInPast => None,
+        }
+    }
+}
+
+/// Keeps answers back until the test lets them go; clones are handles to the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hold(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    released: watch::Sender<bool>,
+    given_up: AtomicBool,
+}
+
+impl PartialEq for Hold {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Hold {}
+
+impl Hold {
+    /// Lets the answers go. Returns whether nobody had given up waiting for one.
+    pub(crate) fn release(&self) -> bool {
+        self.0.released.send_replace(true);
+        !self.0.given_up.load(Ordering::Relaxed)
+    }
+
+    async fn end(&self) {
+        let mut wait = HeldBack {
+            held: &self.0,
+            over: false,
+        };
+        let mut released = self.0.released.subscribe();
+        let released = released.wait_for(|released| *released);
+        wait.over = tokio::time::timeout(LONGEST_HOLD, released).await.is_ok();
+    }
+}
+
+/// An answer that is kept back. Dropped before the end, because its client has gone.
+struct HeldBack<'a> {
+    held: &'a Held,
+    over: bool,
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.held.given_up.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -275,6 +333,10 @@ pub(crate) async fn send(
         None | Some(Effect::Error { .. }) => answer.whole(),
         Some(Effect::Delay { by }) => {
             tokio::time::sleep(by).await;
+            answer.whole()
+        }
+        Some(Effect::Hold(hold)) => {
+            hold.end().await;
             answer.whole()
         }
         // The client, or the end of the simulator, ends the wait.

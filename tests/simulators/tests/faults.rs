@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::account::{Account, Ask, FURTHER_ROLE, PATIENCE, ROLE, good_token};
 use crate::simulators::clock;
-use crate::simulators::faults::{Effect, Fault};
+use crate::simulators::faults::{Effect, Fault, Hold};
 
 const ACTION: &str = "AssumeRoleWithOIDC";
 
@@ -74,6 +74,42 @@ async fn delayed_answer_is_genuine() {
     let reply = next(&account, Effect::Delay { by }).await;
     assert_eq!(reply.status, 200);
     assert!((clock::now() - start).to_std().unwrap() >= by);
+}
+
+#[tokio::test]
+async fn held_answer_is_genuine_and_comes_when_it_is_let_go() {
+    let account = Account::start();
+    let hold = Hold::default();
+    let calls = account.sts.calls();
+    let effect = Effect::Hold(hold.clone());
+    let mut held = std::pin::pin!(next(&account, effect));
+    tokio::select! {
+        reply = &mut held => panic!("answered: {reply:?}"),
+        seen = calls.wait_for(1, PATIENCE) => seen.unwrap(),
+    }
+    assert!(hold.release(), "somebody waits");
+    assert_eq!(held.await.status, 200);
+    // It holds nobody any more.
+    let again = next(&account, Effect::Hold(hold.clone())).await;
+    assert_eq!(again.status, 200);
+}
+
+#[tokio::test]
+async fn a_hold_tells_that_its_client_gave_up() {
+    let account = Account::start();
+    let hold = Hold::default();
+    let calls = account.sts.calls();
+    {
+        let effect = Effect::Hold(hold.clone());
+        let mut held = std::pin::pin!(next(&account, effect));
+        tokio::select! {
+            reply = &mut held => panic!("answered: {reply:?}"),
+            seen = calls.wait_for(1, PATIENCE) => seen.unwrap(),
+        }
+    }
+    // After the answers that are under way: there is none.
+    account.sts.stop().await.unwrap();
+    assert!(!hold.release());
 }
 
 #[tokio::test]
