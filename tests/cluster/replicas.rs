@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
@@ -47,9 +48,11 @@ const LONG: [&str; 3] = [
     "--renew-deadline=400",
     "--retry-period=0.4",
 ];
-/// How long sessions last while leaders are killed: due after 50 to 65 s, so that three changes of
-/// leader in a row on a busy machine have 35 s.
+/// How long sessions last while leaders are killed: due after 50 to 65 s.
 const LIFETIME: Duration = Duration::from_secs(100);
+/// What all sessions still last when a leader is killed, so that the next one has the time to work: a
+/// busy machine is not asked for more than one change of leader within it.
+const SPARE: Duration = Duration::from_secs(30);
 /// Longest wait for another leader of a Lease as it is shipped: it is over after 12 s, looked at
 /// every 2 s, and a busy machine gets more.
 const TAKEN_OVER: Duration = Duration::from_mins(3);
@@ -240,6 +243,20 @@ async fn caught_up(secrets: &Api<Secret>, written: &watch::Sender<Written>) -> R
     .await
 }
 
+/// Waits until all Secrets hold what lasts for [`SPARE`].
+async fn none_is_overdue(secrets: &Api<Secret>) -> Result<()> {
+    wait::until("the refreshes that are due", LIFETIME, async || {
+        for secret in secrets.list(&ListParams::default()).await? {
+            let expiration = &data_of(&secret)?["ALIBABA_CLOUD_CREDENTIALS_EXPIRATION"];
+            let left = expiration.parse::<DateTime<Utc>>()? - Utc::now();
+            let name = secret.metadata.name.as_deref().unwrap_or_default();
+            ensure!(left.to_std()? > SPARE, "{name} has {left} left");
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// Reads all Secrets again and again: what they hold must be valid at every moment.
 async fn read(
     secrets: Api<Secret>,
@@ -291,6 +308,8 @@ async fn dead_leaders(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
         }
         all_ready(scene).await?;
         for number in 0..KILLS {
+            replicas.leader().await?;
+            none_is_overdue(&scene.secrets()).await?;
             let leader = replicas.leader().await?;
             // Every other time just after an answer of STS, when the Secret is being written.
             let random = RandomState::new().hash_one(number);
