@@ -435,7 +435,7 @@ async fn issuer(cluster: &Cluster) -> Result<String> {
         .to_owned())
 }
 
-/// Writes a file aside and renames it, as a mounted ConfigMap is swapped: who follows it never sees half
+/// Writes a file aside and renames it, as a mounted `ConfigMap` is swapped: who follows it never sees half
 /// of it.
 pub(crate) fn swap(file: &Path, text: &str) -> Result<()> {
     let draft = file.with_extension("draft");
