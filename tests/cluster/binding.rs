@@ -65,18 +65,15 @@ async fn a_binding_becomes_a_secret_in_all_formats() -> Result<()> {
         let owner = &secret.metadata.owner_references.unwrap_or_default()[0];
         assert_eq!(Some(&owner.uid), binding.metadata.uid.as_ref());
 
-        let events = scene
-            .namespace
-            .api::<Event>()
-            .list(&ListParams::default())
-            .await?;
-        let reasons: Vec<_> = events
-            .items
-            .iter()
-            .filter_map(|e| e.reason.as_deref())
-            .collect();
-        assert_eq!(reasons, ["CredentialsIssued"]);
-        Ok(())
+        // It comes after the status.
+        wait::until("the event", SOON, async || {
+            let events = scene.namespace.api::<Event>();
+            let events = events.list(&ListParams::default()).await?.items;
+            let reasons: Vec<_> = events.iter().filter_map(|e| e.reason.as_deref()).collect();
+            ensure!(reasons == ["CredentialsIssued"], "there are {reasons:?}");
+            Ok(Some(()))
+        })
+        .await
     })
     .await
 }

@@ -14,12 +14,15 @@ use tokio::time::timeout;
 
 use crate::bindings::SOON;
 use crate::installation::PROVIDER;
+use crate::pods::is_late;
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
 use crate::{installation, reported};
 
 /// Longest a run may take, with all its patience.
-const CEILING: Duration = Duration::from_mins(3);
+const CEILING: Duration = Duration::from_mins(5);
+/// How often a run may be made in which an answer came too late.
+const RUNS: usize = 3;
 /// What the page of the command asks for, and the ServiceAccount of the person.
 const RIGHTS: &str = "
 apiVersion: v1
@@ -143,7 +146,15 @@ async fn our_webhook_does_what_is_documented_and_what_we_chose_beyond() -> Resul
     let test = async {
         let tester = Tester::on(cluster, "conformant").await?;
         let arguments = [&of_cluster("cn-hangzhou")[..], &["--corners", "-ojson"]].concat();
-        let output = tester.run(&arguments).await?;
+        // A late answer is no other answer: whoever runs the suite on a busy machine runs it again.
+        let mut runs = 1;
+        let output = loop {
+            let output = tester.run(&arguments).await?;
+            if runs == RUNS || !is_late(&told(&output)) {
+                break output;
+            }
+            runs += 1;
+        };
         let report = report(&output)?;
         for case in report["cases"].as_array().context("no cases")? {
             ensure!(case["verdict"] == "pass", "{case:#}");
@@ -165,7 +176,7 @@ async fn a_webhook_with_one_wrong_value_is_caught_and_the_value_is_told() -> Res
     let test = async {
         let tester = Tester::on(cluster, "wrong").await?;
         // For this cluster everything that our webhook says of the region is wrong.
-        let arguments = [&of_cluster("cn-beijing")[..], &["--patience=1"]].concat();
+        let arguments = [&of_cluster("cn-beijing")[..], &["--patience=10"]].concat();
         let output = tester.run(&arguments).await?;
         let text = told(&output);
         ensure!(output.status.code() == Some(1), "{text}");

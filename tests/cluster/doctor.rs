@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -17,6 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::installation::{ACCOUNT, Choices, Installation, PROVIDER, repository};
+use crate::pods::create_pod;
 use crate::support::kubernetes::Cluster;
 use crate::support::kubernetes::namespace::TestNamespace;
 use crate::support::wait;
@@ -86,6 +87,11 @@ impl<'a> Patient<'a> {
 
     /// Creates a pod that no node ever runs.
     pub(crate) async fn pod(&self, name: &str, labels: Value) -> Result<()> {
+        self.create(name, labels, false).await?;
+        Ok(())
+    }
+
+    async fn create(&self, name: &str, labels: Value, dry_run: bool) -> Result<Value> {
         let pod = json!({
             "metadata": {"name": name, "labels": labels},
             "spec": {
@@ -93,10 +99,23 @@ impl<'a> Patient<'a> {
                 "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
             },
         });
-        let pods = self.0.api::<Pod>();
-        pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
-            .await?;
-        Ok(())
+        create_pod(self.0.client(), self.0.name(), pod, dry_run).await
+    }
+
+    /// Waits until a pod made now would get this role, or none: API server and webhook hear of a
+    /// change in their own time.
+    async fn until_pods_get(&self, role: Option<&str>) -> Result<()> {
+        let wanted = role.map(|role| format!("acs:ram::{ACCOUNT}:role/{role}"));
+        wait::until(&format!("pods to get {role:?}"), CEILING, async || {
+            let made = self.create("trial", json!({}), true).await?;
+            let env = made["spec"]["containers"][0]["env"].as_array();
+            let mut env = env.into_iter().flatten();
+            let seen = env.find(|variable| variable["name"] == "ALIBABA_CLOUD_ROLE_ARN");
+            let seen = seen.and_then(|variable| variable["value"].as_str());
+            ensure!(seen == wanted.as_deref(), "they get {seen:?}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     pub(crate) async fn label(&self, value: &str) -> Result<()> {
@@ -153,8 +172,10 @@ async fn pods_that_lack_what_they_asked_for_are_found_with_cause_and_remedy() ->
         // Created before its namespace asked.
         patient.pod("before", json!({})).await?;
         patient.label("on").await?;
+        patient.until_pods_get(Some("old")).await?;
         patient.pod("older", json!({})).await?;
         patient.role("new").await?;
+        patient.until_pods_get(Some("new")).await?;
         patient.pod("well", json!({})).await?;
         // Neither of these reaches the webhook.
         let near = Patient::with(&[(INJECTION, "true")]).await?;
@@ -248,6 +269,7 @@ async fn the_controller_tells_a_pods_problem_by_one_event_however_often_it_looks
         ensure!(note.contains(":role/old"), "{note}");
         // Another pod's event comes from a later look, and the first pod has still but one.
         patient.label("off").await?;
+        patient.until_pods_get(None).await?;
         patient.pod("later", json!({})).await?;
         patient.label("on").await?;
         wait::until("the second event", CEILING, async || {
@@ -258,6 +280,7 @@ async fn the_controller_tells_a_pods_problem_by_one_event_however_often_it_looks
 
         // An event that cannot be created keeps no other from being told, and comes when it can.
         patient.label("off").await?;
+        patient.until_pods_get(None).await?;
         silence(&cluster, &patient.0).await?;
         for name in ["a-secret", "b-open"] {
             patient.pod(name, json!({})).await?;

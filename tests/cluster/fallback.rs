@@ -9,10 +9,11 @@ use kube::api::{ListParams, Patch, PatchParams};
 use rrsa::api::v1alpha1::CredentialSource;
 use serde_json::{Value, json};
 
-use crate::bindings::{POLICY, Scene, data_of, verify};
+use crate::bindings::{POLICY, SOON, Scene, data_of, verify};
 use crate::installation::{DEAD_HOST, FALLBACK_ID, NODE_ROLE, role, subject};
 use crate::simulators::issuance::Session;
 use crate::support::kubernetes::Cluster;
+use crate::support::wait;
 use crate::{own_installation, reported};
 
 #[tokio::test]
@@ -67,12 +68,13 @@ async fn stands_in(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
     // The session is the operator's doing, so the operator names it; the policy binds it.
     assert_eq!(issued.name, format!("{namespace}.app"));
     assert_eq!(issued.policy.as_deref(), Some(policy));
-    let events = scene.namespace.api::<Event>();
-    let events = events.list(&ListParams::default()).await?.items;
-    let told = events
-        .iter()
-        .find(|event| event.reason.as_deref() == Some("FallbackInUse"))
-        .context("no event")?;
+    // It comes after the status.
+    let told = wait::until("the event of the fallback", SOON, async || {
+        let events = scene.namespace.api::<Event>();
+        let mut events = events.list(&ListParams::default()).await?.items.into_iter();
+        Ok(events.find(|event| event.reason.as_deref() == Some("FallbackInUse")))
+    })
+    .await?;
     assert_eq!(told.type_.as_deref(), Some("Warning"));
 
     // The chain goes on from there, and the node's own credentials go where the administrator says.

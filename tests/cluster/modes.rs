@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::bindings::{SOON, Scene};
-use crate::installation::{Installation, role};
+use crate::installation::{Installation, role, swap};
 use crate::pods::create_pod;
 use crate::support::kubernetes::Cluster;
 use crate::support::wait;
@@ -141,9 +141,7 @@ async fn strict(scene: &Scene<'_>, plain: &Value) -> Result<()> {
 
     let file = scene.installation.configuration();
     let text = std::fs::read_to_string(&file)?;
-    let draft = file.with_extension("new");
-    std::fs::write(&draft, text.replace("strict: true", "strict: false"))?;
-    std::fs::rename(&draft, &file)?;
+    swap(&file, &text.replace("strict: true", "strict: false"))?;
     let wrong = json!({"rrsa.io/role-arn": "acs:ram::1:user/me"});
     let made = wait::until("strict mode to end", SOON * 2, async || {
         Ok(Some(attempt(scene, "wrong", &wrong).await?))

@@ -1,6 +1,8 @@
 //! A namespace whose pods the webhook is asked about, and the ways to look at what came of them.
 #![expect(clippy::disallowed_methods, reason = "tests read real files")]
 
+use std::time::Duration;
+
 use anyhow::Result;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -10,12 +12,32 @@ use serde_json::{Value, json};
 use crate::installation::Installation;
 use crate::support::kubernetes::Cluster;
 use crate::support::kubernetes::namespace::TestNamespace;
+use crate::support::wait;
 use crate::{installation, reported};
 
 /// A namespace with the ServiceAccount `app`, and pods in it.
 pub(crate) struct Pods<'a> {
     pub(crate) installation: &'a Installation,
     pub(crate) namespace: TestNamespace<'a>,
+}
+
+/// How long a pod is created again that was refused by nothing but a machine with much else to do.
+const AGAIN: Duration = Duration::from_mins(2);
+
+/// Whether a pod was refused only because the webhook, or the API server that it asks, took too long.
+/// Who makes pods creates such a one again.
+pub(crate) fn took_too_long(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if is_late(&status.message))
+}
+
+/// Whether that is said here.
+pub(crate) fn is_late(message: &str) -> bool {
+    let late = [
+        "context deadline exceeded",
+        "no decision within",
+        "no answer within",
+    ];
+    message.contains("failed calling webhook") && late.iter().any(|late| message.contains(late))
 }
 
 /// Creates the pod as raw JSON and returns what the API server stored (or would store).
@@ -31,9 +53,15 @@ pub(crate) async fn create_pod(
         dry_run,
         ..PostParams::default()
     };
-    let made = api
-        .create(&parameters, &serde_json::from_value(pod)?)
-        .await?;
+    let pod = serde_json::from_value(pod)?;
+    let made = wait::until("an answer about the pod in time", AGAIN, async || match api
+        .create(&parameters, &pod)
+        .await
+    {
+        Err(error) if took_too_long(&error) => Err(error.into()),
+        answer => Ok(Some(answer)),
+    })
+    .await??;
     Ok(serde_json::to_value(made)?)
 }
 

@@ -10,7 +10,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::bindings::{SOON, Scene};
-use crate::installation::{ACCOUNT, FALLBACK_ID, Installation, NODE_ROLE, role, subject};
+use crate::installation::{ACCOUNT, FALLBACK_ID, Installation, NODE_ROLE, role, subject, swap};
 use crate::simulators::authority::Authority;
 use crate::simulators::calls::Call;
 use crate::simulators::metadata::{Metadata, MetadataConfig};
@@ -176,7 +176,7 @@ async fn bindings_become_ready_through_a_proxy_and_metadata_is_asked_past_it() -
         let calls = proxied.metadata.calls();
         let before = calls.all().len();
         ensure!(before > 0, "account and region were not asked for");
-        std::fs::write(&proxied.credentials, CREDENTIALS)?;
+        swap(&proxied.credentials, CREDENTIALS)?;
         scene.says("Ready", "True", "FallbackInUse").await?;
         ensure!(calls.all().len() > before && calls.all().iter().all(Call::succeeded));
 
@@ -211,7 +211,7 @@ async fn bindings_become_ready_through_a_proxy_and_metadata_is_asked_past_it() -
 async fn an_authority_that_is_not_trusted_is_named_and_a_bundle_is_followed() -> Result<()> {
     with_proxy(CREDENTIALS, async |_, scene, proxied| {
         let good = std::fs::read_to_string(&proxied.bundle)?;
-        std::fs::write(&proxied.bundle, Authority::new()?.ca_pem())?;
+        swap(&proxied.bundle, Authority::new()?.ca_pem())?;
         let cause = wait::until("the other bundle to be in use", SOON * 2, async || {
             // The bundle is followed, so what is asked before that succeeds.
             let name = name_after(scene, 0).await?;
@@ -226,7 +226,7 @@ async fn an_authority_that_is_not_trusted_is_named_and_a_bundle_is_followed() ->
         .await?;
         assert_eq!(cause.code, "STSUnreachable");
         ensure!(cause.message.contains("certificate"), "{}", cause.message);
-        std::fs::write(&proxied.bundle, good)?;
+        swap(&proxied.bundle, &good)?;
         let name = name_after(scene, 1).await?;
         scene
             .says_of(&name, "Ready", "True", "CredentialsFresh")

@@ -113,6 +113,7 @@ impl Installation {
         let established = [
             "wait",
             "--for=condition=Established",
+            "--timeout=180s",
             "crd/alibabarolebindings.rrsa.io",
         ];
         cluster.kubectl(&established).await?.success()?;
@@ -433,6 +434,14 @@ async fn issuer(cluster: &Cluster) -> Result<String> {
         .as_str()
         .context("the discovery document names no issuer")?
         .to_owned())
+}
+
+/// Writes a file aside and renames it, as a mounted `ConfigMap` is swapped: who follows it never sees half
+/// of it.
+pub(crate) fn swap(file: &Path, text: &str) -> Result<()> {
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, text)?;
+    Ok(std::fs::rename(&draft, file)?)
 }
 
 /// A file of the repository.

@@ -17,7 +17,7 @@ use crate::support::kubernetes::{Cluster, Process};
 use crate::support::wait;
 
 /// Longest wait until the webhook serves and is registered.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_mins(3);
 
 /// One process of the webhook.
 pub(crate) struct Replica {
@@ -58,8 +58,6 @@ impl Installation {
                 "--listen=127.0.0.1:0",
                 "--admin-listen=127.0.0.1:0",
                 "--server-name=127.0.0.1",
-                // The API server of a test keeps connections for longer than a test waits.
-                "--drain-limit=5",
             ])
             .args(arguments)
             .arg("--config")
@@ -67,6 +65,13 @@ impl Installation {
             .arg("--ready-file")
             .arg(&ready_file)
             .env("KUBECONFIG", &self.webhook_kubeconfig);
+        // The API server of a test keeps connections for longer than a test waits.
+        let is_limit = |argument: &&str| argument.starts_with("--drain-limit=");
+        if !arguments.iter().any(is_limit) {
+            command.arg("--drain-limit=5");
+        }
+        // That of a former process, if it was killed.
+        let _ = std::fs::remove_file(&ready_file);
         let process = cluster.spawn(name, &command)?;
         let ready = wait::until("the webhook to be ready", READY, async || {
             process.ensure_running().map_err(wait::hopeless)?;
@@ -157,7 +162,11 @@ async fn register(cluster: &Cluster, address: &str) -> Result<()> {
             let drop_service =
                 service.map(|_| json!({"op": "remove", "path": format!("{path}/service")}));
             let set_url = json!({"op": "add", "path": format!("{path}/url"), "value": url});
-            drop_service.into_iter().chain([set_url])
+            // The webhook answers within 3 s or not at all; a handshake on a busy machine may not.
+            let patience = json!({
+                "op": "replace", "path": format!("/webhooks/{index}/timeoutSeconds"), "value": 30,
+            });
+            drop_service.into_iter().chain([set_url, patience])
         })
         .collect();
     ensure!(

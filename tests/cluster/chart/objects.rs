@@ -10,7 +10,7 @@ use crate::support::kubernetes::Cluster;
 use crate::support::wait;
 
 /// How long the controller manager may take to look at a policy.
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// A dry run leaves nothing behind, so the pod of `helm test` would not find its ServiceAccount.
 const OF_THE_TEST_POD: &str = "\

@@ -1,7 +1,7 @@
 //! What each ServiceAccount of the chart may do, as `kubectl auth can-i --list` tells it: printed in
 //! `docs/rights.md`, which is therefore an exact list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
@@ -13,8 +13,13 @@ use crate::support::kubernetes::Cluster;
 use crate::support::wait;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rights.md");
-/// How long the API server may take to learn of new roles.
-const SOON: Duration = Duration::from_secs(30);
+/// How long the API server may take to learn of new roles, and kubectl to ask for the rights of all
+/// accounts.
+const SOON: Duration = Duration::from_mins(5);
+/// Whose rights everybody has.
+const NOBODY: &str = "elsewhere:default";
+/// Where rights are asked for: in the first an account has those that it has everywhere.
+const PLACES: [&str; 5] = ["elsewhere", "team-a", "team-b", "default", NAMESPACE];
 
 /// One way to install the chart.
 struct Way {
@@ -89,15 +94,26 @@ async fn listed(cluster: &Cluster, account: &str, namespace: &str) -> Result<BTr
     Ok(rows)
 }
 
+/// What everybody may do, by place.
+type Everybody = BTreeMap<&'static str, BTreeSet<String>>;
+
+async fn everybody(cluster: &Cluster) -> Result<Everybody> {
+    let mut all = Everybody::new();
+    for place in PLACES {
+        all.insert(place, listed(cluster, NOBODY, place).await?);
+    }
+    Ok(all)
+}
+
 /// The rights of an account, without what everybody has.
-async fn rights(cluster: &Cluster, account: &str) -> Result<String> {
+async fn rights(cluster: &Cluster, everybody: &Everybody, account: &str) -> Result<String> {
     let own = async |namespace: &str| -> Result<BTreeSet<String>> {
         let account = format!("{NAMESPACE}:{account}");
-        let everybody = listed(cluster, "elsewhere:default", namespace).await?;
         let rows = listed(cluster, &account, namespace).await?;
-        Ok(rows.difference(&everybody).cloned().collect())
+        Ok(&rows - everybody.get(namespace).context("an unknown place")?)
     };
-    let everywhere = own("elsewhere").await?;
+    let [anywhere, places @ ..] = PLACES;
+    let everywhere = own(anywhere).await?;
     let mut text = format!("### `{account}`\n");
     let mut group = |place: &str, rows: &BTreeSet<String>| {
         if !rows.is_empty() {
@@ -112,7 +128,7 @@ async fn rights(cluster: &Cluster, account: &str) -> Result<String> {
         }
     };
     group("In every namespace", &everywhere);
-    for namespace in ["team-a", "team-b", "default", NAMESPACE] {
+    for namespace in places {
         let rows = &own(namespace).await? - &everywhere;
         group(&format!("In `{namespace}`"), &rows);
     }
@@ -146,8 +162,9 @@ async fn hooks(cluster: &Cluster, verb: &str) -> Result<()> {
 
 async fn section(cluster: &Cluster, way: &Way) -> Result<String> {
     let mut text = format!("## {}\n", way.title);
+    let everybody = everybody(cluster).await?;
     for account in way.accounts {
-        let _ = write!(text, "\n{}", rights(cluster, account).await?);
+        let _ = write!(text, "\n{}", rights(cluster, &everybody, account).await?);
     }
     Ok(text)
 }

@@ -49,7 +49,7 @@ pub(crate) use run::Output;
 /// The variable that names the kubeconfig of a cluster to use instead of starting one.
 pub(crate) const EXISTING: &str = "RRSA_TEST_KUBECONFIG";
 /// How long kubectl may take; `kubectl wait` has its own `--timeout`.
-const KUBECTL: Duration = Duration::from_mins(2);
+const KUBECTL: Duration = Duration::from_mins(5);
 /// How long helm may take; its `--wait` has its own `--timeout`.
 const HELM: Duration = Duration::from_mins(5);
 /// How long a cluster that exists may take to say its version.

@@ -32,8 +32,9 @@ pub(crate) const SCRIPT: &str = concat!(
 );
 /// The start of the state folder's name; the script removes no folder with another name.
 const FOLDER: &str = "rrsa-cluster-";
-/// How long a test program waits at its orderly end; the script's own limits add up to 7 s.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a test program waits at its orderly end; the script's own limits add up to 32 s, and a
+/// busy machine takes its time to remove a folder.
+const FAREWELL: Duration = Duration::from_mins(1);
 
 /// A process, named so that a later one with the same PID is not mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
