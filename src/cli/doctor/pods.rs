@@ -117,9 +117,10 @@ fn complete(missed: &[Missed]) -> anyhow::Result<()> {
     if missed.is_empty() {
         return Ok(());
     }
-    let lines: String = missed.iter().map(|one| format!("\n  {one}")).collect();
+    let lines: Vec<String> = missed.iter().map(ToString::to_string).collect();
+    let lines = lines.join("\n  ");
     anyhow::bail!(
-        "not everything could be looked at; look again, with the rights that docs/doctor.md names:{lines}"
+        "not everything could be looked at; look again, with the rights that docs/doctor.md names:\n  {lines}"
     )
 }
 
