@@ -279,12 +279,15 @@ pub(crate) async fn in_the_end<T, E: std::fmt::Debug>(
                 Ok(value) => return value,
                 Err(error) => last = Some(error),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, attempts).await {
-        Ok(value) => value,
-        Err(_) => panic!("no attempt succeeded; the last error: {last:?}"),
-    }
+    let outcome = tokio::time::timeout(PATIENCE, attempts).await;
+    assert!(
+        outcome.is_ok(),
+        "no attempt succeeded; the last error: {last:?}"
+    );
+    outcome.expect("just seen")
 }
 
 /// The error of an attempt, which must come within [`PATIENCE`].
