@@ -252,6 +252,42 @@ async fn ten_replicas_rotate_together_and_always_serve_what_is_registered() {
     );
 }
 
+/// Killed after it wrote the Secret and before it registered anything, in whatever round.
+#[tokio::test]
+async fn a_replica_that_is_killed_in_a_rotation_is_followed_by_one_that_ends_it() {
+    for killed in 0..40 {
+        let rig = Rig::new();
+        let mut replica = rig.replica();
+        replica.refresh().await.unwrap();
+        let first = rig.shelf.data();
+        let mut registered = replica.bundle().borrow().clone();
+        rig.shelf.ask_for_rotation("now");
+        for round in 0..40 {
+            *rig.clock.0.lock().unwrap() += Duration::from_secs(10);
+            let now = *rig.clock.0.lock().unwrap();
+            let goes = if round == killed { 2 } else { 1 };
+            for go in 0..goes {
+                if go == 1 {
+                    replica = rig.replica();
+                }
+                let bundles = std::iter::once(registered.as_bytes());
+                replica.observed().registered(bundles, now);
+                replica.refresh().await.unwrap();
+                let held = replica.held.lock().await;
+                let served = held.as_ref().unwrap().served.as_ref().unwrap();
+                assert!(
+                    registered.contains(served.authority.certificate()),
+                    "killed in round {killed}, round {round}: served but not registered"
+                );
+            }
+            registered = replica.bundle().borrow().clone();
+        }
+        assert_ne!(rig.shelf.data()["tls.crt"], first["tls.crt"], "{killed}");
+        assert!(!rig.shelf.data().contains_key("next.crt"), "{killed}");
+        assert_eq!(*rig.shelf.writes.lock().unwrap(), 3, "{killed}");
+    }
+}
+
 #[tokio::test]
 async fn without_the_right_to_write_nothing_rotates_and_all_go_on() {
     let rig = Rig::new();
