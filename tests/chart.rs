@@ -84,11 +84,32 @@ fn rendered(example: &str, over: &Value, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// `helm template RELEASE -n NAMESPACE` of everything: whether it was done, and what was said.
+fn released(release: &str, namespace: &str, more: &[&str]) -> (bool, String) {
+    let output = helm()
+        .args(["template", release, "--namespace", namespace, "--values"])
+        .arg(repository("charts/rrsa/examples").join(EVERYTHING))
+        .args(more)
+        .arg(repository("charts/rrsa"))
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    (output.status.success(), said)
+}
+
 fn objects(text: &str) -> Vec<Value> {
     text.split("\n---\n")
         .map(|document| serde_saphyr::from_str::<Value>(document).unwrap())
         .filter(|object| !object.is_null())
         .collect()
+}
+
+/// Kind, namespace and name.
+fn identity(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    let of = |key: &str| metadata[key].as_str().unwrap_or_default();
+    let kind = object["kind"].as_str().unwrap();
+    format!("{kind} {}/{}", of("namespace"), of("name"))
 }
 
 fn examples() -> Vec<String> {
@@ -383,23 +404,9 @@ fn a_webhook_may_take_longer_to_end_than_it_drains(#[case] over: Value, #[case] 
 #[test]
 fn two_releases_share_no_object() {
     let of = |release: &str| -> BTreeSet<String> {
-        let output = helm()
-            .args(["template", release, "--namespace", release, "--values"])
-            .arg(repository("charts/rrsa/examples").join(EVERYTHING))
-            .arg("--set=crds.install=false")
-            .arg(repository("charts/rrsa"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        objects(&text(&output.stdout))
-            .iter()
-            .map(|object| {
-                let metadata = &object["metadata"];
-                let of = |key: &str| metadata[key].as_str().unwrap_or_default();
-                let kind = object["kind"].as_str().unwrap();
-                format!("{kind} {}/{}", of("namespace"), of("name"))
-            })
-            .collect()
+        let (done, text) = released(release, release, &["--set=crds.install=false"]);
+        assert!(done, "{text}");
+        objects(&text).iter().map(identity).collect()
     };
     let (one, other) = (of("one"), of("other"));
     assert!(one.len() > 20, "{one:?}");

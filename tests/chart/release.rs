@@ -5,28 +5,13 @@ use std::collections::BTreeSet;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{examples, helm, objects, pods, rendered, repository, template, text};
+use super::{examples, identity, objects, pods, released, rendered, repository, template, text};
 
 fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects
         .iter()
         .filter(|object| object["kind"] == kind)
         .collect()
-}
-
-/// `helm template RELEASE -n NAMESPACE`.
-fn released(release: &str, namespace: &str, more: &[&str]) -> (bool, String) {
-    let output = helm()
-        .args(["template", release, "--namespace", namespace, "--values"])
-        .arg(repository("charts/rrsa/examples/everything.yaml"))
-        .args(more)
-        .arg(repository("charts/rrsa"))
-        .output()
-        .unwrap();
-    (
-        output.status.success(),
-        text(&output.stdout) + &text(&output.stderr),
-    )
 }
 
 /// Objects are read strictly: a key that stands there twice, or a number for a name, fails.
@@ -205,11 +190,6 @@ fn namespaces_that_are_never_served_are_told_to_the_look_at_pods() {
 /// `charts/render.sh` leaves out nothing of any example but what only Helm needs.
 #[test]
 fn every_example_can_be_installed_without_helm() {
-    let identity = |object: &Value| {
-        let metadata = &object["metadata"];
-        let of = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
-        format!("{} {}/{}", object["kind"], of("namespace"), of("name"))
-    };
     for example in examples() {
         let folder = tempfile::tempdir().unwrap();
         let output = std::process::Command::new(repository("charts/render.sh"))

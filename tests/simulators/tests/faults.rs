@@ -1,8 +1,9 @@
 //! Faults on demand, as a client sees them.
 
+use std::pin::Pin;
 use std::time::Duration;
 
-use crate::account::{Account, Ask, FURTHER_ROLE, PATIENCE, ROLE, good_token};
+use crate::account::{Account, Ask, FURTHER_ROLE, PATIENCE, ROLE, Reply, good_token};
 use crate::simulators::clock;
 use crate::simulators::faults::{Effect, Fault, Hold};
 
@@ -13,7 +14,7 @@ fn exchange() -> Ask {
 }
 
 /// The next exchange, with this effect.
-async fn next(account: &Account, effect: Effect) -> crate::account::Reply {
+async fn next(account: &Account, effect: Effect) -> Reply {
     account.sts.faults().next(1, Fault::on(ACTION, effect));
     account.post(&exchange()).await
 }
@@ -76,17 +77,21 @@ async fn delayed_answer_is_genuine() {
     assert!((clock::now() - start).to_std().unwrap() >= by);
 }
 
+/// Goes on with a first question until STS has it, and holds its answer back.
+async fn until_held(account: &Account, mut held: Pin<&mut impl Future<Output = Reply>>) {
+    let calls = account.sts.calls();
+    tokio::select! {
+        reply = &mut held => panic!("answered: {reply:?}"),
+        seen = calls.wait_for(1, PATIENCE) => seen.expect("STS is asked"),
+    }
+}
+
 #[tokio::test]
 async fn held_answer_is_genuine_and_comes_when_it_is_let_go() {
     let account = Account::start();
     let hold = Hold::default();
-    let calls = account.sts.calls();
-    let effect = Effect::Hold(hold.clone());
-    let mut held = std::pin::pin!(next(&account, effect));
-    tokio::select! {
-        reply = &mut held => panic!("answered: {reply:?}"),
-        seen = calls.wait_for(1, PATIENCE) => seen.unwrap(),
-    }
+    let mut held = std::pin::pin!(next(&account, Effect::Hold(hold.clone())));
+    until_held(&account, held.as_mut()).await;
     assert!(hold.release(), "somebody waits");
     assert_eq!(held.await.status, 200);
     // It holds nobody any more.
@@ -98,14 +103,9 @@ async fn held_answer_is_genuine_and_comes_when_it_is_let_go() {
 async fn a_hold_tells_that_its_client_gave_up() {
     let account = Account::start();
     let hold = Hold::default();
-    let calls = account.sts.calls();
     {
-        let effect = Effect::Hold(hold.clone());
-        let mut held = std::pin::pin!(next(&account, effect));
-        tokio::select! {
-            reply = &mut held => panic!("answered: {reply:?}"),
-            seen = calls.wait_for(1, PATIENCE) => seen.unwrap(),
-        }
+        let held = std::pin::pin!(next(&account, Effect::Hold(hold.clone())));
+        until_held(&account, held).await;
     }
     // After the answers that are under way: there is none.
     account.sts.stop().await.unwrap();
