@@ -22,7 +22,7 @@ use super::rig;
 
 pub(crate) const CEILING: Duration = Duration::from_mins(1);
 /// After an outage everything waits for its back-off.
-const OUTAGE_CEILING: Duration = Duration::from_secs(90);
+pub(crate) const OUTAGE_CEILING: Duration = Duration::from_secs(90);
 
 pub(crate) struct Webhook {
     pub(crate) api: FakeApi,
@@ -30,7 +30,7 @@ pub(crate) struct Webhook {
     admin: SocketAddr,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Webhook {
@@ -162,7 +162,11 @@ impl Webhook {
     }
 
     /// Asks about a pod of that ServiceAccount.
-    async fn post_pod(&self, client: &reqwest::Client, account: &str) -> reqwest::Response {
+    pub(crate) async fn post_pod(
+        &self,
+        client: &reqwest::Client,
+        account: &str,
+    ) -> reqwest::Response {
         let pod = json!({"spec": {"serviceAccountName": account, "containers": [{"name": "app"}]}});
         let url = format!("https://{}/mutate", self.address);
         let answer = client
@@ -175,7 +179,7 @@ impl Webhook {
         answer
     }
 
-    async fn readyz(&self) -> (u16, String) {
+    pub(crate) async fn readyz(&self) -> (u16, String) {
         let answer = reqwest::get(format!("http://{}/readyz", self.admin))
             .await
             .unwrap();
@@ -383,85 +387,6 @@ async fn a_plain_request_on_the_tls_port_is_cut_off_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_down_at_start_delays_readiness_and_no_more() {
-    let api = FakeApi::new();
-    *api.refusing.lock().unwrap() = 503;
-    let webhook = Webhook::start(api);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let (status, report) = webhook.readyz().await;
-    assert_eq!(status, 503);
-    for kind in ["namespaces", "serviceaccounts", "alibabarolebindings"] {
-        assert!(
-            report.contains(&format!("{kind}: not listed yet")),
-            "{report}"
-        );
-    }
-    *webhook.api.refusing.lock().unwrap() = 0;
-    let ready_file = webhook.folder.path().join("ready.json");
-    let ready = async {
-        while !ready_file.exists() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(OUTAGE_CEILING, ready)
-        .await
-        .expect("ready after the back-off");
-}
-
-/// What is known goes on being decided while the API server is away; only what is not known is
-/// refused, with a status that leaves the decision to `failurePolicy`.
-#[tokio::test]
-async fn an_outage_after_the_start_is_served_from_what_is_known() {
-    const ACCOUNT: &str = "/api/v1/namespaces/team-a/serviceaccounts/app";
-    let named = |role: &str| {
-        let role = json!({"pod-identity.alibabacloud.com/role-name": role});
-        json!({"metadata": {"annotations": role}})
-    };
-    let api = FakeApi::new();
-    api.put_quietly(ACCOUNT, named("app"));
-    let webhook = Webhook::start(api);
-    webhook.registered().await;
-    let ready_file = webhook.folder.path().join("ready.json");
-    until(|| ready_file.exists()).await;
-    let client = webhook.api_server();
-
-    for code in [503, 429] {
-        *webhook.api.refusing.lock().unwrap() = code;
-        webhook.api.interrupt(410);
-        // Long enough for watches to fail again and again, if they did so without a pause.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let before = webhook.api.requests.load(Ordering::Relaxed);
-        let answer = webhook.review(&client).await;
-        assert_eq!(decision(&answer), "Injected", "{code}");
-        assert_eq!(webhook.readyz().await.0, 200, "{code}");
-        let answer = webhook.post_pod(&client, "younger-than-the-outage").await;
-        assert_eq!(answer.status().as_u16(), 500);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let asked = webhook.api.requests.load(Ordering::Relaxed) - before;
-        assert!(asked < 40, "{asked} requests in a second is no back-off");
-    }
-
-    // Back again: what changed meanwhile is listed anew.
-    *webhook.api.refusing.lock().unwrap() = 0;
-    webhook.api.put_quietly(ACCOUNT, named("of-another"));
-    let renewed = async {
-        loop {
-            let answer = webhook.review(&client).await;
-            let role = answer["response"]["auditAnnotations"]["role"].clone();
-            if role == "acs:ram::1234567890123456:role/of-another" {
-                return;
-            }
-            // A watch that was opened again is told that it came too late.
-            webhook.api.interrupt(410);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(OUTAGE_CEILING, renewed)
-        .await
-        .expect("the lists are made anew after the back-off");
-}
-
-#[tokio::test]
 async fn a_binding_younger_than_the_cache_gives_its_role_and_failures_are_ours() {
     let webhook = Webhook::start(FakeApi::new());
     webhook.registered().await;
@@ -594,23 +519,4 @@ async fn the_configuration_is_followed_and_a_bad_one_keeps_the_last_good() {
     webhook.configure(&other("1111222233334444"));
     becomes("acs:ram::1111222233334444:role/app").await;
     assert!(!webhook.readyz().await.1.contains("refused"));
-}
-
-/// A question that is not answered is given up before the API server gives up on us, so that the
-/// pod's author reads why.
-#[tokio::test]
-async fn a_slow_api_server_is_given_up_on_and_named() {
-    let webhook = Webhook::start(FakeApi::new());
-    webhook.registered().await;
-    let client = webhook.api_server();
-    *webhook.api.delay.lock().unwrap() = Duration::from_mins(10);
-    let answer = webhook.post_pod(&client, "app").await;
-    assert_eq!(answer.status().as_u16(), 500);
-    let text = answer.text().await.unwrap();
-    assert!(text.contains("ServiceAccount app cannot be read"), "{text}");
-    assert!(text.contains("no answer within 2s"), "{text}");
-    // Nothing of it is remembered.
-    *webhook.api.delay.lock().unwrap() = Duration::ZERO;
-    webhook.add_account();
-    assert_eq!(decision(&webhook.review(&client).await), "Injected");
 }
