@@ -28,6 +28,7 @@ struct SpecView {
     service_account_name: Option<String>,
     oidc_provider_arn: Option<String>,
     token_source: Option<TokenSourceView>,
+    session: Option<SessionView>,
     assume: Vec<serde::de::IgnoredAny>,
     secret: Option<SecretView>,
     inject_pods: bool,
@@ -44,6 +45,13 @@ struct RoleView {
 struct TokenSourceView {
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// Name and duration of a session give its credentials no other power, so pods do without them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct SessionView {
+    policy: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -77,8 +85,9 @@ pub struct PodRole {
     pub role: RoleText,
     /// The OIDC provider, where it is not the operator's.
     pub provider: Option<Box<str>>,
-    /// Whether the credentials come about in a way that a pod cannot go itself: by further roles
-    /// or with a token of the operator.
+    /// Whether a pod cannot get the binding's credentials by itself: they come by further roles,
+    /// with a token of the operator, or restricted by a session policy. No variable of an SDK says
+    /// so, and what a pod got instead would be the first role, unrestricted.
     pub beyond_pods: bool,
 }
 
@@ -128,6 +137,7 @@ impl From<BindingView> for BindingFacts {
         let delegated = spec
             .token_source
             .is_some_and(|source| source.kind == "File");
+        let restricted = spec.session.is_some_and(|session| session.policy.is_some());
         let role = match (spec.role.arn, spec.role.name) {
             (Some(arn), _) => RoleText::Arn(arn.into()),
             (None, name) => RoleText::Name(name.unwrap_or_default().into()),
@@ -136,7 +146,7 @@ impl From<BindingView> for BindingFacts {
             Box::new(PodRole {
                 role,
                 provider: spec.oidc_provider_arn.map(Into::into),
-                beyond_pods: delegated || !spec.assume.is_empty(),
+                beyond_pods: delegated || restricted || !spec.assume.is_empty(),
             })
         });
         Self {
@@ -260,14 +270,30 @@ mod tests {
     }
 
     #[test]
-    fn chains_and_tokens_of_the_operator_are_beyond_pods() {
-        let mut chained = of("app");
-        chained["assume"] = json!([{"arn": "acs:ram::1:role/b"}]);
-        let mut delegated = of("app");
-        delegated["tokenSource"] = json!({"type": "File", "file": "operator"});
-        for spec in [chained, delegated] {
+    fn credentials_that_no_variables_describe_are_beyond_pods() {
+        let chain = json!([{"arn": "acs:ram::1:role/b"}]);
+        for (field, value, beyond) in [
+            ("assume", chain, true),
+            ("assume", json!([]), false),
+            (
+                "tokenSource",
+                json!({"type": "File", "file": "operator"}),
+                true,
+            ),
+            ("tokenSource", json!({"type": "ServiceAccount"}), false),
+            ("session", json!({"policy": "{}"}), true),
+            (
+                "session",
+                json!({"name": "app", "durationSeconds": 900}),
+                false,
+            ),
+            ("session", json!({"policy": null}), false),
+            ("session", json!(null), false),
+        ] {
+            let mut spec = of("app");
+            spec[field] = value;
             let binding = facts("app", "2026-01-01T00:00:00Z", &spec);
-            assert!(binding.for_pods.unwrap().beyond_pods);
+            assert_eq!(binding.for_pods.unwrap().beyond_pods, beyond, "{spec}");
         }
     }
 

@@ -87,9 +87,9 @@ reasons! {
     /// A provider ARN is not legal.
     ProviderArnIllegal(Namespace): "not the ARN of an OIDC provider, nothing is injected",
         "write acs:ram::<account id>:oidc-provider/<provider name>";
-    /// The binding's way to its role is not open to pods.
-    BindingBeyondPods(Namespace): "the binding reaches its role by ways that a pod cannot go, nothing is injected",
-        "remove assume and tokenSource from it, or annotate the pod with rrsa.io/mode: secret";
+    /// A pod cannot get the binding's credentials by itself.
+    BindingBeyondPods(Namespace): "a pod cannot get the binding's credentials by itself, nothing is injected",
+        "annotate the pod with rrsa.io/mode: secret, or remove assume, session.policy and tokenSource from the binding";
     /// The pod's ServiceAccount does not exist.
     ServiceAccountMissing(Namespace): "the ServiceAccount does not exist, nothing is injected",
         "create it, then create the pod again";
