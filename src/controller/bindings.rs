@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::status::{fold, is_ready, unfold};
 use crate::api::v1alpha1::{AlibabaRoleBinding, CredentialSource};
+use crate::injection::bindings::{BindingFacts, BindingView};
 
 /// Annotations that somebody here reads begin so.
 const OWN_ANNOTATIONS: &str = "rrsa.io/";
@@ -215,6 +216,14 @@ impl Bindings {
         self.state().kept.get(name)?.read()
     }
 
+    /// What the webhook knows of one.
+    #[must_use]
+    pub fn facts(&self, name: &Name) -> Option<BindingFacts> {
+        let state = self.state();
+        let view: BindingView = serde_json::from_slice(&state.kept.get(name)?.text).ok()?;
+        Some(view.into())
+    }
+
     /// How one of them stands.
     #[must_use]
     pub fn standing(&self, name: &Name) -> Option<Standing> {
@@ -300,6 +309,7 @@ mod tests {
         );
         let kept = bindings.get(&Name::of(&shown)).unwrap();
         assert_eq!((&kept.spec, &kept.status), (&shown.spec, &shown.status));
+        assert_eq!(bindings.facts(&Name::of(&shown)), BindingFacts::of(&shown));
         let mut metadata = shown.metadata;
         metadata.managed_fields = None;
         metadata.labels = None;

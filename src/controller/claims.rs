@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 
 use super::wanted::secret_name;
 use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::injection::bindings::BindingFacts;
 
 /// The claims of all bindings, fed by their watch. Names are hashed: there are as many as bindings,
 /// and the few that matter are looked up by what the hashes find.
@@ -36,6 +37,8 @@ struct Things {
     account: Option<u64>,
     /// If it asks for them.
     pods: Option<u64>,
+    /// Whether those pods would get nothing of it: the others that ask for them say so.
+    beyond_pods: bool,
 }
 
 impl Things {
@@ -59,6 +62,7 @@ impl State {
             secret: self.thing(SECRET, &namespace, &secret_name(binding)),
             account: account.map(|account| self.thing(ACCOUNT, &namespace, account)),
             pods: pods.map(|account| self.thing(PODS, &namespace, account)),
+            beyond_pods: pods.is_some() && is_beyond_pods(binding),
         }
     }
 
@@ -106,6 +110,11 @@ impl State {
         }
         concerned
     }
+}
+
+fn is_beyond_pods(binding: &AlibabaRoleBinding) -> bool {
+    let given = BindingFacts::of(binding).and_then(|facts| facts.for_pods);
+    given.is_some_and(|given| given.beyond_pods)
 }
 
 const SECRET: &str = "secret";
@@ -183,6 +192,7 @@ fn age(binding: &AlibabaRoleBinding) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::v1alpha1::Session;
     use serde_json::json;
 
     fn binding(name: &str, secret: &str, second: u32) -> AlibabaRoleBinding {
@@ -239,8 +249,16 @@ mod tests {
         assert_eq!(claims.claimants_of_pods("team-a", "app"), ["c"]);
         let mut older = binding("d", "u", 1);
         older.spec.inject_pods = true;
-        let concerned = claims.take_in(&Event::Apply(older));
+        let concerned = claims.take_in(&Event::Apply(older.clone()));
         assert_eq!(concerned, [("team-a".to_owned(), "c".to_owned())]);
+        // And whether the one that decides gives them anything.
+        older.spec.session = Some(Session {
+            policy: Some("{}".to_owned()),
+            ..Session::default()
+        });
+        let concerned = claims.take_in(&Event::Apply(older.clone()));
+        assert!(concerned.contains(&("team-a".to_owned(), "c".to_owned())));
+        assert_eq!(claims.take_in(&Event::Apply(older)), []);
         asking.spec.inject_pods = false;
         claims.take_in(&Event::Apply(asking));
         assert_eq!(claims.claimants_of_pods("team-a", "app"), ["d"]);

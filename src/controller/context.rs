@@ -21,6 +21,7 @@ use super::status::tells_of_exchange;
 use super::wanted::Wanted;
 use super::write::Writer;
 use crate::api::v1alpha1::AlibabaRoleBinding;
+use crate::injection::bindings::Bindings as WebhookBindings;
 use crate::telemetry::flood::FloodGate;
 
 /// Everything a pass needs.
@@ -108,7 +109,16 @@ impl Context {
         let names = self
             .claims
             .claimants(&wanted.namespace, &wanted.secret_name);
-        self.first_of(binding, &names, |rival| !rival.spec.suspend)
+        if names.len() < 2 {
+            return None;
+        }
+        let rivals: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.bindings.get(&Name::new(&wanted.namespace, name)))
+            .collect();
+        claims::first(rivals.iter().filter(|rival| !rival.spec.suspend))
+            .map(ResourceExt::name_any)
+            .filter(|first| *first != binding.name_any())
     }
 
     /// What comes of `injectPods`, if the binding asks for it.
@@ -117,28 +127,12 @@ impl Context {
         let account = account.filter(|_| binding.spec.inject_pods)?;
         let namespace = binding.namespace().unwrap_or_default();
         let names = self.claims.claimants_of_pods(&namespace, account);
-        let older = self.first_of(binding, &names, |_| true);
-        Some(Pods::of(older, self.opted_in.contains(&namespace)))
-    }
-
-    /// The first of these bindings, if it is another one.
-    fn first_of(
-        &self,
-        binding: &AlibabaRoleBinding,
-        names: &[String],
-        counts: impl Fn(&AlibabaRoleBinding) -> bool,
-    ) -> Option<String> {
-        if names.len() < 2 {
-            return None;
-        }
-        let namespace = binding.namespace().unwrap_or_default();
-        let rivals: Vec<_> = names
+        let asking: WebhookBindings = names
             .iter()
-            .filter_map(|name| self.bindings.get(&Name::new(&namespace, name)))
+            .filter_map(|name| self.bindings.facts(&Name::new(&namespace, name)))
             .collect();
-        claims::first(rivals.iter().filter(|rival| counts(rival)))
-            .map(ResourceExt::name_any)
-            .filter(|first| *first != binding.name_any())
+        let opted_in = self.opted_in.contains(&namespace);
+        Pods::of(&binding.name_any(), &asking, account, opted_in)
     }
 
     /// Whether the binding is still the one that was looked at.

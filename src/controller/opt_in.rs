@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reason::Reason;
+use crate::injection::bindings::Bindings;
+use crate::injection::decision;
 
 /// The namespaces that opted in.
 #[derive(Debug, Default)]
@@ -75,20 +77,42 @@ pub enum Pods {
     NotOptedIn,
     /// It is not known whether the namespace opted in.
     Unknown,
-    /// This older binding decides for them.
-    Older(String),
+    /// They get nothing, since they cannot get such credentials by themselves.
+    BeyondPods,
+    /// An older binding decides for them.
+    Older {
+        /// Its name.
+        name: String,
+        /// Whether they get nothing of it.
+        beyond_pods: bool,
+    },
 }
 
+/// What the webhook says of a binding that gives pods nothing.
+const BEYOND_PODS: &str = decision::Reason::BindingBeyondPods.text();
+
 impl Pods {
-    /// Decides: `older` is the binding of the same `ServiceAccount` that comes first.
+    /// Decides as the webhook does: `asking` are the bindings that ask for the pods of this
+    /// `ServiceAccount`. `None`: none does any more.
     #[must_use]
-    pub fn of(older: Option<String>, opted_in: Option<bool>) -> Self {
-        match (older, opted_in) {
-            (Some(older), _) => Self::Older(older),
-            (None, Some(true)) => Self::Injected,
-            (None, Some(false)) => Self::NotOptedIn,
-            (None, None) => Self::Unknown,
-        }
+    pub fn of(
+        name: &str,
+        asking: &Bindings,
+        account: &str,
+        opted_in: Option<bool>,
+    ) -> Option<Self> {
+        let (decides, given) = asking.for_pods_of(account).next()?;
+        let beyond_pods = given.beyond_pods;
+        Some(match opted_in {
+            _ if *decides.name != *name => Self::Older {
+                name: decides.name.to_string(),
+                beyond_pods,
+            },
+            _ if beyond_pods => Self::BeyondPods,
+            Some(true) => Self::Injected,
+            Some(false) => Self::NotOptedIn,
+            None => Self::Unknown,
+        })
     }
 
     /// Status, reason and message of the condition.
@@ -110,11 +134,19 @@ impl Pods {
                 Reason::OptInNotSeen,
                 "pods of the ServiceAccount get spec.role if they or the namespace opted in".to_owned(),
             ),
-            Self::Older(older) => (
-                "False",
-                Reason::OlderBinding,
-                format!("AlibabaRoleBinding {older} is for the same ServiceAccount and older: its role is given to pods"),
-            ),
+            Self::BeyondPods => ("False", Reason::BindingBeyondPods, BEYOND_PODS.to_owned()),
+            Self::Older { name, beyond_pods } => {
+                let given = if *beyond_pods {
+                    BEYOND_PODS
+                } else {
+                    "pods that get a role get that one's"
+                };
+                (
+                    "False",
+                    Reason::OlderBinding,
+                    format!("AlibabaRoleBinding {name} is for the same ServiceAccount and older, so it decides: {given}"),
+                )
+            }
         };
         let remedy = reason.remedy();
         let message = if remedy.is_empty() {
@@ -129,14 +161,89 @@ impl Pods {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::injection::bindings::{BindingFacts, BindingView};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn binding(name: &str, day: u32, more: &Value) -> BindingFacts {
+        let mut spec =
+            json!({"role": {"name": "app"}, "serviceAccountName": "app", "injectPods": true});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let created = format!("2026-01-{day:02}T00:00:00Z");
+        let view: BindingView = serde_json::from_value(
+            json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": spec}),
+        )
+        .unwrap();
+        view.into()
+    }
+
+    fn restricted() -> Value {
+        json!({"session": {"policy": "{}"}})
+    }
+
+    #[rstest]
+    #[case::opted_in(json!({}), Some(true), Pods::Injected)]
+    #[case::not_opted_in(json!({}), Some(false), Pods::NotOptedIn)]
+    #[case::not_seen(json!({}), None, Pods::Unknown)]
+    #[case::chained(json!({"assume": [{"arn": "acs:ram::1:role/b"}]}), Some(true), Pods::BeyondPods)]
+    #[case::delegated(json!({"tokenSource": {"type": "File"}}), Some(true), Pods::BeyondPods)]
+    #[case::restricted(restricted(), Some(true), Pods::BeyondPods)]
+    // Nor do pods get it that opt in themselves.
+    #[case::beyond_first(restricted(), Some(false), Pods::BeyondPods)]
+    #[case::beyond_not_seen(restricted(), None, Pods::BeyondPods)]
+    fn a_binding_alone_decides_and_then_the_namespace(
+        #[case] more: Value,
+        #[case] opted_in: Option<bool>,
+        #[case] expected: Pods,
+    ) {
+        let asking = [binding("app", 1, &more)].into_iter().collect();
+        assert_eq!(Pods::of("app", &asking, "app", opted_in), Some(expected));
+    }
+
+    #[rstest]
+    #[case::gives_its_role(json!({}), false)]
+    #[case::gives_nothing(restricted(), true)]
+    fn the_oldest_binding_decides_also_where_it_gives_nothing(
+        #[case] more: Value,
+        #[case] beyond_pods: bool,
+    ) {
+        let asking: Bindings = [binding("a", 2, &json!({})), binding("z", 1, &more)]
+            .into_iter()
+            .collect();
+        let younger = Pods::of("a", &asking, "app", Some(true)).unwrap();
+        let name = "z".to_owned();
+        assert_eq!(younger, Pods::Older { name, beyond_pods });
+        let (status, reason, message) = younger.said();
+        assert_eq!((status, reason), ("False", Reason::OlderBinding));
+        assert!(message.contains("AlibabaRoleBinding z "), "{message}");
+        assert_eq!(message.contains(BEYOND_PODS), beyond_pods, "{message}");
+    }
 
     #[test]
-    fn the_oldest_binding_decides_and_then_the_namespace() {
-        let older = || Some("first".to_owned());
-        assert_eq!(Pods::of(older(), Some(true)), Pods::Older("first".into()));
-        assert_eq!(Pods::of(None, Some(true)), Pods::Injected);
-        assert_eq!(Pods::of(None, Some(false)), Pods::NotOptedIn);
-        assert_eq!(Pods::of(None, None), Pods::Unknown);
+    fn a_younger_binding_beyond_pods_takes_nothing_from_the_oldest() {
+        let asking: Bindings = [
+            binding("a", 2, &restricted()),
+            binding("z", 1, &json!({})),
+            binding("0", 1, &json!({"injectPods": false})),
+        ]
+        .into_iter()
+        .collect();
+        let of = |name| Pods::of(name, &asking, "app", Some(true));
+        assert_eq!(of("z"), Some(Pods::Injected));
+        let (name, beyond_pods) = ("z".to_owned(), false);
+        assert_eq!(of("a"), Some(Pods::Older { name, beyond_pods }));
+        assert_eq!(Pods::of("z", &asking, "other", Some(true)), None);
+    }
+
+    #[test]
+    fn what_pods_cannot_get_is_said_in_the_words_of_the_webhook() {
+        let (status, reason, message) = Pods::BeyondPods.said();
+        let theirs = decision::Reason::BindingBeyondPods;
+        assert_eq!((status, reason.as_str()), ("False", theirs.code()));
+        let expected = format!("{}. Remedy: {}", theirs.text(), theirs.remedy());
+        assert_eq!(message, expected);
     }
 
     #[test]

@@ -129,6 +129,16 @@ impl Formats {
     }
 }
 
+impl BindingFacts {
+    /// Of a whole binding, for who does not read views: by way of one, so that all see alike.
+    #[must_use]
+    pub fn of(binding: &AlibabaRoleBinding) -> Option<Self> {
+        let object = serde_json::to_value(binding).ok()?;
+        let view: BindingView = serde_json::from_value(object).ok()?;
+        Some(view.into())
+    }
+}
+
 impl From<BindingView> for BindingFacts {
     fn from(view: BindingView) -> Self {
         let BindingView { metadata, spec } = view;
@@ -179,6 +189,13 @@ impl Bindings {
         let start = self.0.partition_point(|binding| place(binding).is_lt());
         let end = self.0.partition_point(|binding| place(binding).is_le());
         &self.0[start..end]
+    }
+
+    /// Those that ask for the pods of a ServiceAccount, with what they give to them. The first
+    /// decides for all pods, also where it gives them nothing.
+    pub fn for_pods_of(&self, account: &str) -> impl Iterator<Item = (&BindingFacts, &PodRole)> {
+        let all = self.of_account(account).iter();
+        all.filter_map(|binding| Some((binding.as_ref(), binding.for_pods.as_deref()?)))
     }
 
     /// The one of that name.

@@ -3,8 +3,6 @@
 //! The pod's ARN, its ServiceAccount's ARN, the ServiceAccount's role name, the oldest binding
 //! with `injectPods`; an illegal word never falls through to the next.
 
-use std::sync::Arc;
-
 use super::bindings::{BindingFacts, Bindings, PodRole, RoleText};
 use super::decision::{Holder, Reason, Warning};
 use super::facts::ServiceAccountFacts;
@@ -33,7 +31,7 @@ pub(super) fn role(
         return Ok((role, None));
     }
     let name = pod.service_account();
-    if let Some((binding, role)) = injecting(bindings.of_account(name), warnings) {
+    if let Some((binding, role)) = injecting(bindings, name, warnings) {
         return of_binding(settings, binding, role, warnings);
     }
     // Under a namespace that opted in, pods without a role are normal. A pod that asks itself
@@ -45,15 +43,14 @@ pub(super) fn role(
     Err(Reason::NoRole)
 }
 
-/// The binding that gives pods a role: of several the first, which is the oldest.
+/// The binding that decides for the pods of a ServiceAccount: of several the first, which is the
+/// oldest.
 fn injecting<'b>(
-    bindings: &'b [Arc<BindingFacts>],
+    bindings: &'b Bindings,
+    account: &str,
     warnings: &mut Vec<Warning>,
 ) -> Option<(&'b BindingFacts, &'b PodRole)> {
-    let found: Vec<_> = bindings
-        .iter()
-        .filter_map(|binding| Some((binding.as_ref(), binding.for_pods.as_deref()?)))
-        .collect();
+    let found: Vec<_> = bindings.for_pods_of(account).collect();
     if found.len() > 1 {
         let names = found.iter().map(|(binding, _)| &*binding.name);
         warnings.push(Warning::names(Reason::SeveralBindings, "bindings", names));

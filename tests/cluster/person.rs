@@ -218,6 +218,22 @@ async fn a_binding_for_pods_says_whether_they_get_its_role() -> Result<()> {
             "{}",
             said(&younger)
         );
+        // Pods could not keep to a policy, so they get nothing, of the younger binding neither.
+        scene
+            .change(json!({"session": {"policy": r#"{"Version": "1", "Statement": []}"#}}))
+            .await?;
+        scene
+            .says("PodsInjected", "False", "BindingBeyondPods")
+            .await?;
+        wait::until("the younger to say so", SOON, async || {
+            let younger = said(&scene.bindings().get("younger").await?);
+            Ok(younger.contains("nothing is injected").then_some(()))
+        })
+        .await?;
+        scene.change(json!({"session": null})).await?;
+        scene
+            .says("PodsInjected", "True", "NamespaceOptedIn")
+            .await?;
         opt(None).await?;
         scene
             .says("PodsInjected", "False", "NamespaceNotOptedIn")

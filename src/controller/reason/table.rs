@@ -2,9 +2,13 @@
 //! again. `docs/reasons.md` is made from it.
 
 use super::{Class, Entry, Mender};
+use crate::injection::decision;
+
+/// The webhook warns of the same, with the same remedy.
+const BEYOND_PODS: &str = decision::Reason::BindingBeyondPods.remedy();
 
 macro_rules! reasons {
-    ($($variant:ident $word:literal $class:ident $mender:ident $meaning:literal $remedy:literal)*) => {
+    ($($variant:ident $word:literal $class:ident $mender:ident $meaning:literal $remedy:tt)*) => {
         /// Why a binding is, or is not, as its author wants it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
@@ -138,6 +142,9 @@ reasons! {
     OlderBinding "OlderBinding" Nothing Author
         "Condition `PodsInjected`, with spec.injectPods: an older binding for the same ServiceAccount decides."
         "Set injectPods on one binding of a ServiceAccount only."
+    BindingBeyondPods "BindingBeyondPods" Nothing Author
+        "Condition `PodsInjected`, with spec.injectPods: pods cannot get the binding's credentials by themselves, so the webhook gives them no role."
+        BEYOND_PODS
     StsRefused "STSRefused" Slow Ram
         "STS refused with a code that this release does not know."
         "See the code and the message; the request id helps in a support ticket."
