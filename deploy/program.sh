@@ -84,7 +84,7 @@ for folder in "$PWD/src=/rrsa/src" "$cargo_home/registry=/cargo/registry" "$buil
 done
 if [ -n "$map" ]; then
   # Functions are known by name, and the versions of their crates are in it.
-  for crate in rrsa hyper h2 http tokio rustls; do
+  for crate in rrsa hyper http tokio rustls; do
     grep --quiet "\.text\.hot\._ZN${#crate}$crate" "$map" ||
       fail "${profile#"$PWD/"} does not fit this program: it knows nothing of $crate as it is now. Record it anew (make profile), or remove it to build without"
   done

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -27,52 +27,17 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl Protocol {
-    const fn alpn(self) -> &'static [u8] {
-        match self {
-            Self::Http1 => b"http/1.1",
-            Self::Http2 => b"h2",
-        }
-    }
-}
-
-/// One connection.
+/// One connection, of HTTP/1.1 as API servers open them.
 pub(crate) struct Caller {
-    sender: Sender,
+    sender: http1::SendRequest<Full<Bytes>>,
     target: Target,
 }
 
-enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
-}
-
 impl Caller {
-    pub(crate) async fn connect(target: Target, protocol: Protocol) -> Result<Self> {
-        let stream = connect(target.address, protocol.alpn()).await?;
-        let stream = TokioIo::new(stream);
-        let sender = match protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::handshake(stream).await?;
-                tokio::spawn(connection);
-                Sender::Http1(sender)
-            }
-            Protocol::Http2 => {
-                let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                    .initial_stream_window_size(1 << 22)
-                    .initial_connection_window_size(1 << 22)
-                    .handshake(stream)
-                    .await?;
-                tokio::spawn(connection);
-                Sender::Http2(sender)
-            }
-        };
+    pub(crate) async fn connect(target: Target) -> Result<Self> {
+        let stream = TokioIo::new(connect(target.address).await?);
+        let (sender, connection) = http1::handshake(stream).await?;
+        tokio::spawn(connection);
         Ok(Self { sender, target })
     }
 
@@ -84,16 +49,8 @@ impl Caller {
             .header("host", address.to_string())
             .body(Full::new(body))?;
         let exchange = async {
-            let answer = match &mut self.sender {
-                Sender::Http1(sender) => {
-                    sender.ready().await?;
-                    sender.send_request(request).await?
-                }
-                Sender::Http2(sender) => {
-                    sender.ready().await?;
-                    sender.send_request(request).await?
-                }
-            };
+            self.sender.ready().await?;
+            let answer = self.sender.send_request(request).await?;
             let status = answer.status();
             let body = answer.into_body().collect().await?.to_bytes();
             ensure!(
@@ -125,14 +82,13 @@ pub(crate) struct Done {
 /// Sends the review on so many connections, on each one after another, for that long.
 pub(crate) async fn run(
     target: Target,
-    protocol: Protocol,
     connections: usize,
     span: Duration,
     body: &Bytes,
 ) -> Result<Done> {
     let mut callers = Vec::new();
     for _ in 0..connections {
-        let mut caller = Caller::connect(target, protocol).await?;
+        let mut caller = Caller::connect(target).await?;
         let answer = caller.review(body.clone()).await?;
         if !injected(&answer) {
             bail!("not injected: {}", String::from_utf8_lossy(&answer));
@@ -166,14 +122,14 @@ pub(crate) async fn run(
     })
 }
 
-async fn connect(address: SocketAddr, alpn: &[u8]) -> Result<TlsStream<TcpStream>> {
+async fn connect(address: SocketAddr) -> Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::from(address.ip());

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::{self, Protocol};
+use crate::load;
 use crate::process;
 use crate::servers::{Kind, Server, Stage, reviews};
 
 /// One row of the table.
-type Row = (usize, &'static str, usize);
+type Row = (usize, usize);
 
 #[derive(Debug, Default)]
 struct Cell {
@@ -30,22 +30,20 @@ pub(crate) async fn measure(stage: &Stage<'_>, seconds: u64, rounds: usize) -> R
     let mut cells: BTreeMap<(Row, &'static str), Cell> = BTreeMap::new();
     for _ in 0..rounds {
         for review in reviews()? {
-            for (protocol, name) in [(Protocol::Http1, "1.1"), (Protocol::Http2, "2")] {
-                for connections in [1, 32] {
-                    for server in &servers {
-                        let before = process::cpu(server.pid())?;
-                        let (target, body) = (server.target, &review.body);
-                        let done = load::run(target, protocol, connections, span, body).await?;
-                        let used = process::cpu(server.pid())? - before;
-                        let row = (review.containers, name, connections);
-                        let cell = cells.entry((row, server.kind.name())).or_default();
-                        // The calls that open the connections are in the CPU time, too.
-                        let all = done.reviews + connections as u64;
-                        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-                        cell.per_cpu_second.push(all as f64 / used);
-                        cell.p50.push(quantile(&done.latencies, 0.50));
-                        cell.p99.push(quantile(&done.latencies, 0.99));
-                    }
+            for connections in [1, 32] {
+                for server in &servers {
+                    let before = process::cpu(server.pid())?;
+                    let (target, body) = (server.target, &review.body);
+                    let done = load::run(target, connections, span, body).await?;
+                    let used = process::cpu(server.pid())? - before;
+                    let row = (review.containers, connections);
+                    let cell = cells.entry((row, server.kind.name())).or_default();
+                    // The calls that open the connections are in the CPU time, too.
+                    let all = done.reviews + connections as u64;
+                    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+                    cell.per_cpu_second.push(all as f64 / used);
+                    cell.p50.push(quantile(&done.latencies, 0.50));
+                    cell.p99.push(quantile(&done.latencies, 0.99));
                 }
             }
         }
@@ -60,10 +58,10 @@ pub(crate) async fn measure(stage: &Stage<'_>, seconds: u64, rounds: usize) -> R
 fn print(cells: &BTreeMap<(Row, &'static str), Cell>, servers: &[Server]) {
     println!("\n## reviews per CPU-second of the server\n");
     println!(
-        "| containers | HTTP | connections | rrsa | floor | of the floor | aws | times aws | azure \
+        "| containers | connections | rrsa | floor | of the floor | aws | times aws | azure \
          | rrsa p50 / p99 ms | aws p50 / p99 ms |"
     );
-    println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut rows: Vec<Row> = cells.keys().map(|(row, _)| *row).collect();
     rows.dedup();
     for row in rows {
@@ -80,9 +78,9 @@ fn print(cells: &BTreeMap<(Row, &'static str), Cell>, servers: &[Server]) {
                 format!("{:.2} / {:.2}", ms(&cell.p50), ms(&cell.p99))
             })
         };
-        let (containers, protocol, connections) = row;
+        let (containers, connections) = row;
         println!(
-            "| {containers} | {protocol} | {connections} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {containers} | {connections} | {} | {} | {} | {} | {} | {} | {} | {} |",
             show(ours),
             show(floor),
             ratio(floor).map_or("–".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0)),

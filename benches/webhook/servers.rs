@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use axum::body::Bytes;
 use serde_json::json;
 
-use crate::load::{self, Caller, Protocol, Target};
+use crate::load::{self, Caller, Target};
 use crate::support::kubernetes::{Cluster, Process};
 
 /// Where our webhook lives.
@@ -162,7 +162,7 @@ impl<'a> Stage<'a> {
     async fn learn_answers(&self) -> Result<()> {
         let ours = self.start(Kind::Ours).await?;
         for review in reviews()? {
-            let mut caller = Caller::connect(ours.target, Protocol::Http1).await?;
+            let mut caller = Caller::connect(ours.target).await?;
             let answer = caller.review(review.body.clone()).await?;
             ensure!(load::injected(&answer), "ours does not inject");
             let name = format!("answers/{}.json", review.body.len());
@@ -303,7 +303,7 @@ impl Server {
         let mut passed_since = None;
         loop {
             let asked = async {
-                let mut caller = Caller::connect(self.target, Protocol::Http2).await?;
+                let mut caller = Caller::connect(self.target).await?;
                 caller.review(review.body.clone()).await
             };
             let last = match asked.await {

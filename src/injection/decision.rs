@@ -120,7 +120,7 @@ reasons! {
     EphemeralWithoutVolume(Pod): "the pod was created without the volume that the container would need, not injected",
         "create the pod again, then debug it";
     /// Lists that are no lists, containers without a name: validation will say so.
-    PodMalformed(Outcome): "the pod is not valid and left alone", "";
+    PodMalformed(Outcome): "the pod is not valid, or has over 1,000 containers of a kind, and is left alone", "";
 
     // About a container or an annotation; the rest of the pod is served.
     /// The whole identity is the author's own, and its files lie elsewhere.

@@ -4,8 +4,12 @@
 //! that has been idle longest, so that a flood of idle connections keeps nobody out; requests that
 //! are under way are never cut off by it.
 //!
+//! It is HTTP/1.1 alone: API servers speak nothing else to webhooks, and with HTTP/2 one connection could
+//! have hundreds of answers made that it does not read, and hold them for ever. As it is, a connection
+//! has one answer at most, and some seconds to read it.
+//!
 //! Nor is a caller cut off who writes to an idle connection just as it closes: the API server holds
-//! HTTP/1 connections for later reviews, and a review that meets a closing one is lost, with its
+//! connections for later reviews, and a review that meets a closing one is lost, with its
 //! pod. So idle connections are kept for longer than callers keep them, and a server that is about
 //! to stop says so with each answer and lets its callers leave first.
 
@@ -21,12 +25,13 @@ use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::http::header::{CONNECTION, HeaderValue};
-use axum::http::{Request, Response, Version};
+use axum::http::{Request, Response};
 use axum::{BoxError, Router, ServiceExt};
 use axum_server::Server;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper::body::Incoming;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -40,29 +45,28 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a new connection to the plain listener may wait with its first request. Over TLS it may wait
 /// as long as between requests: callers written in Go open some that they use later.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take to arrive, and an HTTP/1 connection may be idle. Callers
+/// How long the head of a request may take to arrive, and a connection may be idle. Callers
 /// written in Go, as the API server, close theirs after 90 s (`IdleConnTimeout` of `net/http`).
 const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
-/// After this long without a sign of life an HTTP/2 peer is asked for one.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long that sign of life may take.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may leave what it asked for unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer may take to read what it asked for, once the kernel takes no more. API servers give an
+/// answer up after 5 s, unless the registration says otherwise.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections at once. An API server holds a few.
 const MAX_CONNECTIONS: usize = 1024;
 /// Open files that are kept for everything but connections.
 const OTHER_FILES: usize = 64;
-/// Most requests at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 250;
-/// Most bytes of headers on HTTP/2.
-const MAX_HEADERS: u32 = 16 * 1024;
+/// Most bytes of a request's head, for which each connection may hold memory. An API server sends some
+/// hundreds.
+const MAX_HEAD: usize = 16 * 1024;
 /// How long requests that are being answered may take once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is read at once. TLS itself asks for 4 KiB at a time, which would be two calls of the kernel for
 /// the smallest review.
 const READ_BUFFER: usize = 16 * 1024;
+/// What the kernel holds of an answer that is not read yet; it doubles this for its own needs. By itself it
+/// would take up to 4 MiB for each connection, which counts as memory of the container.
+const SEND_BUFFER: usize = 64 * 1024;
 /// How often a server that is about to stop looks whether its callers have left.
 const LEFT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -74,7 +78,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Goes on serving, but from now on each answer over HTTP/1 is the last one of its connection.
+    /// Goes on serving, but from now on each answer is the last one of its connection.
     pub fn say_goodbye(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
@@ -117,7 +121,7 @@ where
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .acceptor(Capped::new(&stop));
-    let server = limited(axum_server::from_tcp(listener)?, stop)
+    let server = limited(listener, stop)?
         .first_request_timeout(HEADER_TIMEOUT)
         .acceptor(acceptor);
     server.serve(service.into_make_service()).await
@@ -129,27 +133,29 @@ where
 /// When the listener cannot be used.
 pub async fn serve_plain(listener: TcpListener, router: Router, stop: Stop) -> io::Result<()> {
     let capped = Capped::new(&stop);
-    let server = limited(axum_server::from_tcp(listener)?, stop)
+    let server = limited(listener, stop)?
         .first_request_timeout(FIRST_REQUEST_TIMEOUT)
         .acceptor(capped);
     server.serve(router.into_make_service()).await
 }
 
-fn limited(mut server: Server<SocketAddr>, stop: Stop) -> Server<SocketAddr> {
-    let builder = server.http_builder();
-    builder.http1().header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+fn limited(listener: TcpListener, stop: Stop) -> io::Result<Server<SocketAddr>> {
+    // Connections inherit it.
+    set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
+    let mut server = axum_server::from_tcp(listener)?;
     server
+        .http_builder()
+        .http1()
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD);
+    let server = server
+        .http1_only()
         // Broken handshakes are the peer's business and come in floods.
         .accept_error_handler(|peer, error| {
             tracing::debug!(?peer, %error, "a connection was not accepted");
         })
-        .handle(stop.handle)
+        .handle(stop.handle);
+    Ok(server)
 }
 
 /// Gives each connection a place.
@@ -187,7 +193,7 @@ impl<S> Accept<TcpStream, S> for Capped {
             let connection = Connection {
                 stream: BufReader::with_capacity(READ_BUFFER, stream),
                 evicted: Box::pin(async move { evicted.lost().await }),
-                stuck: None,
+                unread: None,
             };
             let leaving = Arc::clone(&self.leaving);
             let service = Busy {
@@ -225,13 +231,12 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let working = Working::new(&self.place);
-        // HTTP/2 has a goodbye of its own, which loses nothing.
-        let leaving = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.leaving));
+        let leaving = Arc::clone(&self.leaving);
         let answer = self.service.call(request);
         Box::pin(async move {
             let _working = working;
             let mut answer = answer.await?;
-            if leaving.is_some_and(|leaving| leaving.load(Ordering::Relaxed)) {
+            if leaving.load(Ordering::Relaxed) {
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -262,8 +267,8 @@ impl Drop for Working {
 struct Connection {
     stream: BufReader<TcpStream>,
     evicted: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    /// Runs while something cannot be written.
-    stuck: Option<Pin<Box<Sleep>>>,
+    /// Runs from when something could not be written until all is: who reads byte by byte does not read.
+    unread: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -271,23 +276,22 @@ impl Connection {
         Pin::new(&mut self.stream)
     }
 
-    /// The outcome of a write, or an error when it has been pending for too long.
+    /// The outcome of a write, or an error when the peer has taken too long to read.
     fn written<T>(
         &mut self,
         context: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.stuck = None;
-            return outcome;
+        if outcome.is_pending() {
+            self.unread
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_TIMEOUT)));
         }
-        let stuck = self
-            .stuck
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
-        stuck
-            .as_mut()
-            .poll(context)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        if let Some(unread) = &mut self.unread
+            && unread.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        outcome
     }
 }
 
@@ -318,6 +322,10 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = self.stream().poll_flush(context);
+        // Whoever writes flushes when the last of it is written.
+        if outcome.is_ready() {
+            self.unread = None;
+        }
         self.written(context, outcome)
     }
 

@@ -27,7 +27,8 @@ impl ResolvesServerCert for CertificateSlot {
     }
 }
 
-/// TLS 1.2 and 1.3 with the certificate of that slot, HTTP/2 preferred.
+/// TLS 1.2 and 1.3 with the certificate of that slot, for HTTP/1.1: API servers speak nothing else to
+/// webhooks.
 ///
 /// # Errors
 /// Never with the provider that is built in.
@@ -40,6 +41,6 @@ pub fn server_config(slot: Arc<CertificateSlot>) -> Result<Arc<ServerConfig>, ru
     // The API server resumes no sessions; remembering them would only cost at each handshake.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -2,19 +2,10 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Bytes, HttpBody};
 
-/// What every body may take without being counted: nearly all reviews fit, so that a few large
-/// bodies cannot keep them out.
-const FREE: usize = 64 * 1024;
-
-/// Memory for the bodies that are received at once, beyond what each may take uncounted. Clones
-/// share it.
-#[derive(Debug, Clone)]
-pub struct Budget(Arc<AtomicUsize>);
+use super::budget::{Budget, Share};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,52 +18,12 @@ pub enum BodyError {
     Broken,
 }
 
-impl Budget {
-    /// So many bytes.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let left = |left: usize| left.checked_sub(bytes);
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
-        taken.is_ok()
-    }
-}
-
 /// A body, and its part of the budget until it is dropped.
 #[derive(Debug)]
 pub struct Received {
     /// The body.
     pub bytes: Bytes,
     _share: Share,
-}
-
-#[derive(Debug)]
-struct Share {
-    budget: Budget,
-    taken: usize,
-}
-
-impl Share {
-    /// Grows to what so many bytes take.
-    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let more = bytes.saturating_sub(FREE).saturating_sub(self.taken);
-        if more > 0 && !self.budget.take(more) {
-            return Err(BodyError::NoRoom);
-        }
-        self.taken += more;
-        Ok(())
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.0.fetch_add(self.taken, Ordering::Relaxed);
-    }
 }
 
 /// Receives a body of at most `limit` bytes.
@@ -85,15 +36,13 @@ where
 {
     // What the peer says that it will send, or nothing. Its memory is set aside before it is used.
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut share = Share {
-        budget: budget.clone(),
-        taken: 0,
-    };
+    let mut share = budget.share();
     let mut fits = |length: usize| {
         if length > limit {
             return Err(BodyError::TooLong);
         }
-        share.grow(length)
+        let room = share.grow(length);
+        room.then_some(()).ok_or(BodyError::NoRoom)
     };
     fits(declared)?;
     let first = next(&mut body).await?.unwrap_or_default();
@@ -146,6 +95,13 @@ mod tests {
     use axum::body::Body;
     use futures::{FutureExt, StreamExt};
 
+    /// What every body may take without being counted.
+    const FREE: usize = 1024;
+
+    fn budget(bytes: usize) -> Budget {
+        Budget::new(bytes, FREE)
+    }
+
     fn pieces(sizes: &[usize]) -> Body {
         let pieces: Vec<_> = sizes
             .iter()
@@ -158,13 +114,9 @@ mod tests {
         receive(body, limit, budget).now_or_never().unwrap()
     }
 
-    fn left(budget: &Budget) -> usize {
-        budget.0.load(Ordering::Relaxed)
-    }
-
     #[test]
     fn pieces_are_joined_up_to_the_limit() {
-        let budget = Budget::new(0);
+        let budget = budget(0);
         for sizes in [&[][..], &[10], &[3, 0, 7], &[5, 4, 1]] {
             let whole = received(pieces(sizes), 10, &budget).unwrap();
             assert_eq!(whole.bytes.len(), sizes.iter().sum::<usize>());
@@ -182,32 +134,32 @@ mod tests {
 
     #[test]
     fn large_bodies_share_a_budget_and_small_ones_do_not_need_it() {
-        let budget = Budget::new(FREE);
+        let budget = budget(FREE);
         let large = received(pieces(&[FREE, FREE]), usize::MAX, &budget).unwrap();
-        assert_eq!(left(&budget), 0);
+        assert_eq!(budget.left(), 0);
         let second = received(pieces(&[FREE + 1]), usize::MAX, &budget);
         assert_eq!(second.unwrap_err(), BodyError::NoRoom);
         assert!(received(pieces(&[FREE]), usize::MAX, &budget).is_ok());
         drop(large);
-        assert_eq!(left(&budget), FREE);
+        assert_eq!(budget.left(), FREE);
         assert!(received(pieces(&[FREE + 1]), usize::MAX, &budget).is_ok());
-        assert_eq!(left(&budget), FREE);
+        assert_eq!(budget.left(), FREE);
     }
 
     #[test]
     fn a_body_that_breaks_off_gives_its_share_back() {
-        let budget = Budget::new(FREE);
+        let budget = budget(FREE);
         let good = Ok(Bytes::from(vec![b'x'; FREE + 5]));
         let broken = futures::stream::iter([good, Err(std::io::Error::other("gone"))]);
         let error = received(Body::from_stream(broken), usize::MAX, &budget).unwrap_err();
-        assert_eq!((error, left(&budget)), (BodyError::Broken, FREE));
+        assert_eq!((error, budget.left()), (BodyError::Broken, FREE));
         let silent =
             futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; FREE + 5]))])
                 .chain(futures::stream::pending());
         let waiting = receive(Body::from_stream(silent), usize::MAX, &budget);
         assert!(waiting.now_or_never().is_none());
         assert_eq!(
-            left(&budget),
+            budget.left(),
             FREE,
             "whoever is given up gives it back, too"
         );

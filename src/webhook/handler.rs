@@ -9,7 +9,7 @@
 //! | 413 | the body is longer than 7 MiB |
 //! | 415 | not `application/json`, or compressed |
 //! | 500 | namespace, ServiceAccount or bindings cannot be read, or a fault of ours |
-//! | 503 | more reviews, or more large ones, at once than are served |
+//! | 503 | more reviews, large ones or unread long answers at once than are served |
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -26,7 +26,8 @@ use futures::FutureExt;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::body::{self, BodyError, Budget};
+use super::body::{self, BodyError};
+use super::budget::{Budget, Share};
 use super::metrics::{Metrics, status_label};
 use super::review::{Review, Verdict};
 use crate::injection::decision::{Reason, Warning};
@@ -56,6 +57,12 @@ pub const MAX_REVIEWS: usize = 256;
 const FAILURE_SILENCE: Duration = Duration::from_secs(10);
 /// Memory for large bodies that arrive at once: four of the longest.
 const LARGE_BODIES: usize = 4 * MAX_BODY;
+/// What every body may take beyond that; nearly all reviews fit.
+const SMALL_BODY: usize = 64 * 1024;
+/// Memory for long answers that are not read yet: four for pods with the most containers.
+const LONG_ANSWERS: usize = 8 * 1024 * 1024;
+/// What every answer may take beyond that; those for pods with a dozen containers fit.
+const SHORT_ANSWER: usize = 16 * 1024;
 
 /// What every review needs. As a service it answers every request; there is one path, so no router stands
 /// before it.
@@ -70,6 +77,7 @@ struct Shared {
     metrics: Metrics,
     places: Places,
     large_bodies: Budget,
+    long_answers: Budget,
     failures: FloodGate<&'static str>,
 }
 
@@ -82,7 +90,8 @@ impl Reviewer {
             cluster,
             metrics,
             places: Places::new(MAX_REVIEWS),
-            large_bodies: Budget::new(LARGE_BODIES),
+            large_bodies: Budget::new(LARGE_BODIES, SMALL_BODY),
+            long_answers: Budget::new(LONG_ANSWERS, SHORT_ANSWER),
             failures: FloodGate::new(1, FAILURE_SILENCE),
         }))
     }
@@ -279,6 +288,9 @@ pub enum Failure {
     /// Too many reviews at once.
     #[error("more than {MAX_REVIEWS} reviews at once; the pod can be created again")]
     Busy,
+    /// Too much is not read.
+    #[error("too many long answers wait to be read; the pod can be created again")]
+    Unread,
 }
 
 impl Failure {
@@ -289,7 +301,9 @@ impl Failure {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::TooLong) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(BodyError::NoRoom) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Body(BodyError::NoRoom) | Self::Busy | Self::Unread => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -338,7 +352,7 @@ where
     }
 }
 
-async fn answer<B>(reviewer: &Reviewer, request: Request<B>) -> Result<Vec<u8>, Failure>
+async fn answer<B>(reviewer: &Reviewer, request: Request<B>) -> Result<Bytes, Failure>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -361,10 +375,35 @@ where
         return Err(Failure::Busy);
     }
     // A panic is a bug, but one pod's bug is not to take the connection of the others down.
-    AssertUnwindSafe(pin!(reviewer.review(&body.bytes)))
+    let answer = AssertUnwindSafe(pin!(reviewer.review(&body.bytes)))
         .catch_unwind()
         .await
-        .unwrap_or(Err(Failure::Fault))
+        .unwrap_or(Err(Failure::Fault))?;
+    held(answer, &reviewer.0.long_answers)
+}
+
+/// A long answer has its share of that budget until the last of it is written: whoever asks and does not
+/// read must not fill the memory.
+fn held(answer: Vec<u8>, budget: &Budget) -> Result<Bytes, Failure> {
+    let mut share = budget.share();
+    if !share.grow(answer.len()) {
+        return Err(Failure::Unread);
+    }
+    if share.is_counted() {
+        return Ok(Bytes::from_owner(Held(answer, share)));
+    }
+    Ok(answer.into())
+}
+
+struct Held(
+    Vec<u8>,
+    #[expect(dead_code, reason = "given back when it is dropped")] Share,
+);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Whether the body is JSON as it is. Parameters such as a charset do not matter, nor does case.

@@ -11,6 +11,7 @@
 //! `registration` and `run` touch the world.
 
 pub mod body;
+pub mod budget;
 pub mod caches;
 pub mod handler;
 pub mod json;

@@ -306,6 +306,8 @@ async fn many_containers_variables_and_names_take_linear_time() {
     let reviewer = ordinary_reviewer();
     let patch = admit(&reviewer, &pod(1000)).await.patch.unwrap();
     assert_eq!(patch.as_array().unwrap().len(), 999 * 7 + 1);
+    // No node runs more, and an answer many times as long as the question is a lever.
+    assert_eq!(admit(&reviewer, &pod(1001)).await.decision, "PodMalformed");
     takes_linear_time(60, |count| (ordinary_reviewer(), pod(count))).await;
 }
 

@@ -17,9 +17,9 @@ use super::transport::tls;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
-/// A connection as the API server holds it: HTTP/1, kept for later reviews.
+/// A connection as the API server holds it, kept for later reviews.
 async fn connection(webhook: &Webhook) -> Sender {
-    let stream = TokioIo::new(tls(webhook, b"http/1.1").await);
+    let stream = TokioIo::new(tls(webhook).await);
     let (sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     sender

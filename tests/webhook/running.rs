@@ -175,7 +175,7 @@ impl Webhook {
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+        assert_eq!(answer.version(), reqwest::Version::HTTP_11);
         answer
     }
 

@@ -11,9 +11,9 @@ use axum::body::Bytes;
 use futures::future::join_all;
 use futures::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::client::conn::http2;
+use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rrsa::serving::limits;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -32,7 +32,7 @@ use super::running::{CEILING, Webhook, decision, good_round, until};
 const LONGEST_HEADER: Duration = Duration::from_secs(150);
 
 type Body = BoxBody<Bytes, Infallible>;
-type Sender = http2::SendRequest<Body>;
+type Sender = http1::SendRequest<Body>;
 
 async fn served() -> Webhook {
     let webhook = Webhook::start(FakeApi::new());
@@ -50,8 +50,18 @@ async fn others_are_served(webhook: &Webhook) {
     assert_eq!(decision(&answer), "Injected");
 }
 
-/// A TLS connection for that protocol.
-pub(crate) async fn tls(webhook: &Webhook, protocol: &[u8]) -> TlsStream<TcpStream> {
+/// A TLS connection as API servers open them.
+pub(crate) async fn tls(webhook: &Webhook) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(webhook.address).await.unwrap();
+    tls_over(webhook, stream, &[b"http/1.1"]).await.unwrap()
+}
+
+/// TLS over that connection, for one of these protocols.
+async fn tls_over(
+    webhook: &Webhook,
+    stream: TcpStream,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(webhook.bundle().as_bytes()) {
         roots.add(der.unwrap()).unwrap();
@@ -62,18 +72,15 @@ pub(crate) async fn tls(webhook: &Webhook, protocol: &[u8]) -> TlsStream<TcpStre
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TcpStream::connect(webhook.address).await.unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::from(webhook.address.ip());
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.unwrap()
+    connector.connect(name, stream).await
 }
 
-async fn http2(webhook: &Webhook) -> Sender {
-    let stream = TokioIo::new(tls(webhook, b"h2").await);
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
-        .await
-        .unwrap();
+async fn http1(webhook: &Webhook) -> Sender {
+    let stream = TokioIo::new(tls(webhook).await);
+    let (sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -128,7 +135,7 @@ async fn idle_connections_keep_nobody_out() {
 #[tokio::test]
 async fn requests_that_drip_are_cut_off() {
     let webhook = served().await;
-    let mut header = tls(&webhook, b"http/1.1").await;
+    let mut header = tls(&webhook).await;
     let dripping = tokio::spawn(async move {
         let text =
             b"POST /mutate HTTP/1.1\r\nx-long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -140,15 +147,14 @@ async fn requests_that_drip_are_cut_off() {
         }
         closed(header, LONGEST_HEADER).await;
     });
-    // So many bodies that never end, on one connection, as there are places for requests.
-    let sender = http2(&webhook).await;
-    let bodies = (0..300).map(|_| {
-        let mut sender = sender.clone();
+    // More bodies that never end than there are places for requests.
+    let mut senders = Vec::new();
+    for _ in 0..300 {
+        senders.push(http1(&webhook).await);
+    }
+    let bodies = senders.into_iter().map(|mut sender| {
         let request = request(webhook.address, endless());
-        async move {
-            sender.ready().await.unwrap();
-            sender.send_request(request).await.unwrap().status()
-        }
+        async move { sender.send_request(request).await.unwrap().status() }
     });
     let bodies = tokio::spawn(join_all(bodies.collect::<Vec<_>>()));
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -170,31 +176,139 @@ async fn requests_that_drip_are_cut_off() {
     others_are_served(&webhook).await;
 }
 
+/// API servers do not speak it to webhooks, and what is not spoken cannot be flooded.
 #[tokio::test]
-async fn streams_that_are_opened_and_reset_disturb_nobody() {
+async fn http2_is_not_spoken_and_a_flood_of_its_streams_disturbs_nobody() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let webhook = served().await;
-    let review = rig::review(&json!({"spec": {"serviceAccountName": "app",
-        "containers": [{"name": "app"}]}}))
-    .to_string();
-    for _ in 0..4 {
-        let mut sender = http2(&webhook).await;
-        for _ in 0..1000 {
-            let body = BodyExt::boxed(Full::new(Bytes::from(review.clone())));
-            // Dropping the answer's future resets the stream. The server may end the connection.
-            if sender.ready().await.is_err() {
-                break;
+    let stream = TcpStream::connect(webhook.address).await.unwrap();
+    let refused = tls_over(&webhook, stream, &[b"h2"]).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("NoApplicationProtocol"),
+        "{refused}"
+    );
+    for protocols in [&[][..], &[&b"h2"[..], b"http/1.1"]] {
+        for _ in 0..100 {
+            let stream = TcpStream::connect(webhook.address).await.unwrap();
+            let mut stream = tls_over(&webhook, stream, protocols).await.unwrap();
+            let mut flood = PREFACE.to_vec();
+            for id in 0..1000_u32 {
+                // A request and its reset: `:method: POST`, `:path: /`, `:scheme: https`.
+                let id = (2 * id + 1).to_be_bytes();
+                flood.extend([&[0, 0, 3, 1, 5][..], &id, &[0x83, 0x84, 0x87]].concat());
+                flood.extend([&[0, 0, 4, 3, 0][..], &id, &[0, 0, 0, 8]].concat());
             }
-            drop(sender.send_request(request(webhook.address, body)));
-            tokio::task::yield_now().await;
+            // The server need not read all of it.
+            let _ = stream.write_all(&flood).await;
+            let said = closed(stream, CEILING).await;
+            assert!(
+                said.is_empty() || said.starts_with(b"HTTP/1.1 400"),
+                "{said:?}"
+            );
         }
         others_are_served(&webhook).await;
     }
 }
 
+/// The longest answer there is, asked for again and again and not read.
+#[tokio::test]
+async fn answers_that_nobody_reads_are_few_and_end_and_others_are_served() {
+    /// What all unread answers may take together, beyond 16 KiB of each.
+    const LONG_ANSWERS: usize = 8 * 1024 * 1024;
+    const SHORT_ANSWER: usize = 16 * 1024;
+    let webhook = served().await;
+    let containers: Vec<_> = (0..1000)
+        .map(|n| json!({"name": format!("c{n}")}))
+        .collect();
+    let pod = json!({"spec": {"serviceAccountName": "app",
+        "containers": containers}});
+    let review = rig::review(&pod).to_string();
+    let client = webhook.api_server();
+    let long = async || {
+        let url = format!("https://{}/mutate", webhook.address);
+        let request = client.post(url).header("content-type", "application/json");
+        request.body(review.clone()).send().await.unwrap()
+    };
+    let length = long().await.bytes().await.unwrap().len();
+    assert!(length > 500_000, "{length} bytes are not long");
+
+    let mut unread = Vec::new();
+    for _ in 0..60 {
+        let mut stream = ask_and_read_little(&webhook, &review).await;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        unread.push((stream, status));
+    }
+    let held = unread
+        .iter()
+        .filter(|(_, status)| status == b"HTTP/1.1 200");
+    let held = held.count();
+    assert!(held > 1 && held < 60, "{held} are held");
+    assert!(
+        held * (length - SHORT_ANSWER) <= LONG_ANSWERS,
+        "{held} of {length} bytes"
+    );
+    for (_, status) in &unread {
+        assert!([b"HTTP/1.1 200", b"HTTP/1.1 503"].contains(&status));
+    }
+    let refused = long().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let said = refused.text().await.unwrap();
+    assert!(
+        said.contains("too many long answers wait to be read"),
+        "{said}"
+    );
+    others_are_served(&webhook).await;
+    // Long answers are given again when the time of those is over.
+    let again = async {
+        while long().await.status() != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(CEILING, again)
+        .await
+        .expect("an end of the unread answers");
+}
+
+/// Reading a little now and then is not reading.
+#[tokio::test]
+async fn an_answer_that_is_read_byte_by_byte_is_cut_off() {
+    let webhook = served().await;
+    let containers: Vec<_> = (0..1000)
+        .map(|n| json!({"name": format!("c{n}")}))
+        .collect();
+    let pod = json!({"spec": {"serviceAccountName": "app", "containers": containers}});
+    let mut stream = ask_and_read_little(&webhook, &rig::review(&pod).to_string()).await;
+    let mut total = 0;
+    // For twice as long as an answer may take; then whatever the kernel has of it.
+    for _ in 0..200 {
+        let mut some = [0; 100];
+        total += stream.read(&mut some).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    total += closed(stream, CEILING).await.len();
+    assert!(total < 500_000, "all of it was read");
+}
+
+/// Sends the review on a connection whose kernel takes little that is not read.
+async fn ask_and_read_little(webhook: &Webhook, review: &str) -> TlsStream<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(webhook.address).await.unwrap();
+    let mut stream = tls_over(webhook, stream, &[b"http/1.1"]).await.unwrap();
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{review}",
+        review.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn headers_without_end_are_refused() {
     let webhook = served().await;
-    let mut stream = tls(&webhook, b"http/1.1").await;
+    let mut stream = tls(&webhook).await;
     let line = format!("x-{}: {}\r\n", "a".repeat(100), "b".repeat(1000));
     let mut text = b"POST /mutate HTTP/1.1\r\nhost: x\r\n".to_vec();
     for _ in 0..2000 {
@@ -214,7 +328,7 @@ async fn headers_without_end_are_refused() {
 async fn a_length_that_lies_is_a_bad_request_or_a_time_out() {
     let webhook = served().await;
     let send = async |length: &str, body: &str| {
-        let mut stream = tls(&webhook, b"http/1.1").await;
+        let mut stream = tls(&webhook).await;
         let text = format!(
             "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
              content-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -303,7 +417,7 @@ async fn work_for_a_client_that_is_gone_is_given_up() {
 async fn leaves_while_asking() -> bool {
     let webhook = served().await;
     webhook.api.answering.send_replace(false);
-    let mut sender = http2(&webhook).await;
+    let mut sender = http1(&webhook).await;
     let review = rig::review(&json!({"spec": {"serviceAccountName": "app",
         "containers": [{"name": "app"}]}}));
     let body = BodyExt::boxed(Full::new(Bytes::from(review.to_string())));

@@ -12,8 +12,9 @@ use crate::injection::variables::{Value, Variable};
 
 /// Parts of the longest of our mount paths.
 const OUR_DEPTH: usize = 8;
-/// Most containers of one kind that are looked at; etcd takes no pod with more.
-const MAX_CONTAINERS: usize = 10_000;
+/// Most containers of one kind that are looked at: no node runs a pod with more, and the patch of each is
+/// many times as long as the shortest container.
+const MAX_CONTAINERS: usize = 1_000;
 
 /// A list in which every element is a container with a name.
 #[derive(Debug, Default)]
