@@ -24,6 +24,8 @@ mod log;
 mod person;
 #[path = "command_line/serve.rs"]
 mod serve;
+#[path = "command_line/setup.rs"]
+mod setup;
 #[path = "simulators/mod.rs"]
 mod simulators;
 #[path = "command_line/trust_policy.rs"]

@@ -101,8 +101,8 @@ async fn answer(
         return status(StatusCode::NOT_FOUND, "NotFound");
     };
     if method == Method::GET {
-        let accepted = headers[ACCEPT].to_str().expect("text");
-        if accepted.contains("as=PartialObjectMetadata") {
+        let accepted = headers.get(ACCEPT).and_then(|it| it.to_str().ok());
+        if accepted.is_some_and(|it| it.contains("as=PartialObjectMetadata")) {
             let metadata = &object["metadata"];
             let kind = "PartialObjectMetadata";
             let part = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata});
