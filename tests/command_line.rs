@@ -5,6 +5,10 @@
     reason = "tests write real files, and send requests that no client of the library would"
 )]
 
+#[path = "command_line/cleanup.rs"]
+mod cleanup;
+#[path = "command_line/cluster.rs"]
+mod cluster;
 #[path = "command_line/config_check.rs"]
 mod config_check;
 #[path = "command_line/exec.rs"]
@@ -20,6 +24,8 @@ mod log;
 mod person;
 #[path = "command_line/serve.rs"]
 mod serve;
+#[path = "command_line/setup.rs"]
+mod setup;
 #[path = "simulators/mod.rs"]
 mod simulators;
 #[path = "command_line/trust_policy.rs"]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::kubeconfig::said;
@@ -89,21 +89,33 @@ impl SetupArgs {
         let of_provider = of_provider.transpose()?;
         let of_provider = of_provider.map(|provider| provider.account().to_owned());
         let mut set = |key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                whole[key] = value;
+            if let (Some(value), Some(members)) = (value, members(&mut whole)) {
+                members.insert(key.to_owned(), value);
             }
         };
         set("accountId", account_id.or(of_provider).map(Value::from));
         set("oidcProviderArn", oidc_provider_arn.map(Value::from));
         set("region", region.map(Value::from));
         set("network", network.map(Value::from));
-        if let Some(on) = auto_inject_sts_env_vars {
-            whole["webhook"]["autoInjectStsEnvVars"] = json!(on);
+        if let Some(on) = auto_inject_sts_env_vars
+            && let Some(whole) = members(&mut whole)
+            && let Some(webhook) = members(whole.entry("webhook").or_insert(Value::Null))
+        {
+            webhook.insert("autoInjectStsEnvVars".to_owned(), json!(on));
         }
         // JSON is YAML: so there is one way to read and check a configuration.
         Configuration::parse(&whole.to_string())
             .context("what the flags and the file amount to is refused")
     }
+}
+
+/// Where a flag is written: the members of an object, or of what nobody has written yet. Another shape
+/// has none and stays as it is, so that it is refused in the same words as without flags.
+fn members(value: &mut Value) -> Option<&mut Map<String, Value>> {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut()
 }
 
 /// The configuration file as the cluster has it.

@@ -13,6 +13,8 @@ use crate::injection::decision::{Reason, Warning};
 use crate::injection::facts::NamespaceFacts;
 use crate::injection::inject::{Target, inject};
 use crate::injection::mode::{Mode, Mount};
+use crate::injection::older_secret::older_secret;
+use crate::injection::patch::VolumeSource;
 use crate::injection::pod::{Container, Own, Place, Pod, Setting};
 use crate::injection::resolve::{Injection, Surroundings, opted_in, resolve, warn_of_static_keys};
 use crate::injection::variables::Variable;
@@ -132,6 +134,16 @@ fn lacks(
     {
         let cause = format!("it has the role {old}, but {named} is named now");
         return Some(Note::create_again(Problem::OlderRole, cause));
+    }
+    // Asked before the webhook's rules, which take the volume of a new pod for its author's own.
+    if let VolumeSource::Secret(named) = injection.volume
+        && let Some(old) = pod
+            .spec
+            .value()
+            .and_then(|spec| older_secret(spec, injection))
+    {
+        let cause = format!("it has the files of Secret {old}, but Secret {named} is named now");
+        return Some(Note::create_again(Problem::OlderSecret, cause));
     }
     let needed = needed(injection);
     let missing = inject(pod, &Target::NewPod, &needed, warnings).operations;
@@ -399,30 +411,68 @@ mod tests {
         assert_eq!(problems(&unmounted), [Problem::NotInjected]);
     }
 
-    #[test]
-    fn in_mode_secret_the_way_to_the_nodes_role_must_be_closed() {
-        let settings = settings("autoInjectStsEnvVars: true");
-        let account = ServiceAccountFacts {
-            mode: Some("secret".into()),
-            ..account(None)
-        };
+    /// A pod in mode `secret` that was injected with this Secret.
+    fn with_files_of(secret: &str) -> Value {
         let path = "/var/run/secrets/rrsa.io/credentials";
-        let mut pod = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {
+        json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {
             "containers": [{"name": "app",
                 "env": [
                     {"name": "ALIBABA_CLOUD_CREDENTIALS_FILE", "value": format!("{path}/credentials.ini")},
                     {"name": "ALIBABA_CLOUD_CONFIG_FILE", "value": format!("{path}/config.json")},
                     {"name": "ALIBABA_CLOUD_ECS_METADATA_DISABLED", "value": "true"}],
                 "volumeMounts": [{"name": "rrsa-credentials", "mountPath": path}]}],
-            "volumes": [{"name": "rrsa-credentials", "secret": {"secretName": "b-credentials"}}]}});
-        let problems = |pod: &Value| -> Vec<Problem> {
-            let checked = check_by(&settings, &on(), Some(&account), &binding(false), pod);
-            checked.notes.iter().map(|note| note.problem).collect()
+            "volumes": [{"name": "rrsa-credentials",
+                "secret": {"secretName": secret, "defaultMode": 420}}]}})
+    }
+
+    fn found_in_mode_secret(pod: &Value) -> Vec<Note> {
+        let settings = settings("autoInjectStsEnvVars: true");
+        let account = ServiceAccountFacts {
+            mode: Some("secret".into()),
+            ..account(None)
         };
-        assert_eq!(problems(&pod), []);
+        check_by(&settings, &on(), Some(&account), &binding(false), pod).notes
+    }
+
+    fn problems_in_mode_secret(pod: &Value) -> Vec<Problem> {
+        let notes = found_in_mode_secret(pod);
+        notes.iter().map(|note| note.problem).collect()
+    }
+
+    #[test]
+    fn in_mode_secret_the_way_to_the_nodes_role_must_be_closed() {
+        let mut pod = with_files_of("b-credentials");
+        assert_eq!(problems_in_mode_secret(&pod), []);
         let env = &mut pod["spec"]["containers"][0]["env"];
         env.as_array_mut().unwrap().remove(2);
-        assert_eq!(problems(&pod), [Problem::PartlyInjected]);
+        assert_eq!(problems_in_mode_secret(&pod), [Problem::PartlyInjected]);
+    }
+
+    #[test]
+    fn files_of_an_earlier_secret_need_a_new_pod() {
+        let [note] = &found_in_mode_secret(&with_files_of("old"))[..] else {
+            panic!("one finding");
+        };
+        assert_eq!(note.problem, Problem::OlderSecret);
+        assert_eq!(note.remedy, None, "create it again");
+        for name in ["old", "b-credentials"] {
+            assert!(note.cause.contains(name), "{}", note.cause);
+        }
+    }
+
+    #[rstest]
+    #[case::part_of_a_secret(
+        "/spec/volumes/0/secret",
+        json!({"secretName": "old", "items": [{"key": "a", "path": "a"}]})
+    )]
+    #[case::another_source("/spec/volumes/0", json!({"name": "rrsa-credentials", "emptyDir": {}}))]
+    #[case::mounted_elsewhere("/spec/containers/0/volumeMounts/0/mountPath", json!("/own"))]
+    #[case::without_variables("/spec/containers/0/env", json!([]))]
+    fn a_volume_of_the_authors_own_is_to_be_renamed(#[case] place: &str, #[case] own: Value) {
+        let mut pod = with_files_of("old");
+        *pod.pointer_mut(place).unwrap() = own;
+        let expected = [Problem::Decision(Reason::VolumeNameTaken)];
+        assert_eq!(problems_in_mode_secret(&pod), expected);
     }
 
     #[test]

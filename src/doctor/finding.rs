@@ -15,6 +15,8 @@ pub enum Problem {
     PartlyInjected,
     /// The pod has another role than is named now.
     OlderRole,
+    /// The pod has the files of another Secret than is named now.
+    OlderSecret,
     /// A label or annotation whose value almost asks.
     NearMiss,
     /// A key of ours that has no effect where it stands.
@@ -27,10 +29,11 @@ pub enum Problem {
 
 impl Problem {
     /// The problems that are not the webhook's own reasons.
-    pub const OWN: [Self; 6] = [
+    pub const OWN: [Self; 7] = [
         Self::NotInjected,
         Self::PartlyInjected,
         Self::OlderRole,
+        Self::OlderSecret,
         Self::NearMiss,
         Self::MisplacedKey,
         Self::NamespaceNeverServed,
@@ -43,6 +46,7 @@ impl Problem {
             Self::NotInjected => "NotInjected",
             Self::PartlyInjected => "PartlyInjected",
             Self::OlderRole => "OlderRole",
+            Self::OlderSecret => "OlderSecret",
             Self::NearMiss => "NearMiss",
             Self::MisplacedKey => "MisplacedKey",
             Self::NamespaceNeverServed => "NamespaceNeverServed",

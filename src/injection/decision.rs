@@ -116,7 +116,7 @@ reasons! {
     /// The lists leave no container over.
     NoContainerChosen(Annotation): "the annotations choose no container, nothing is injected",
         "correct only-containers or skip-containers if that is not meant";
-    /// Ephemeral containers of a pod without our volume.
+    /// Ephemeral containers of a pod without our volume, or with that of an earlier Secret.
     EphemeralWithoutVolume(Pod): "the pod was created without the volume that the container would need, not injected",
         "create the pod again, then debug it";
     /// Lists that are no lists, containers without a name: validation will say so.

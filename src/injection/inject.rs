@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use super::decision::{Reason, Warning};
 use super::merge::Merge;
 use super::mode::{Mode, Mount};
+use super::older_secret::older_secret;
 use super::patch::{List, Operation, Place, VolumeSource};
 use super::pod::{self, AnnotationsPlace, Container, Containers, Pod, Spec, Volumes};
 use super::resolve::Injection;
@@ -97,7 +98,10 @@ impl<'a> Plan<'a> {
             return Err(Reason::PodMalformed);
         }
         let volumes = spec.volumes.value();
-        if volumes.is_some_and(|volumes| volumes.name_taken(&injection.volume)) {
+        // On a pod that runs, what has the name may be our own, of a Secret that was named before: then
+        // the pod lacks the volume of today's.
+        let is_older = || *target != Target::NewPod && older_secret(spec, injection).is_some();
+        if volumes.is_some_and(|volumes| volumes.name_taken(&injection.volume)) && !is_older() {
             return Err(Reason::VolumeNameTaken);
         }
         Ok(Self {

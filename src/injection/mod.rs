@@ -18,6 +18,7 @@ pub mod facts;
 pub mod inject;
 mod merge;
 pub mod mode;
+pub mod older_secret;
 pub mod patch;
 pub mod pod;
 pub mod resolve;

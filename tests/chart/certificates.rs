@@ -1,6 +1,8 @@
 //! Who makes the webhook's certificate: the webhook, cert-manager or somebody else. What a way does
 //! not need, neither the program nor its rights have.
 
+use rstest::rstest;
+
 use super::{Value, json, objects, rendered, template, text};
 
 const CERT_MANAGER: &str = "cert-manager.yaml";
@@ -137,6 +139,44 @@ fn a_given_authority_is_registered_with_every_entry() {
         }
         assert!(registration["metadata"].get("annotations").is_none());
     }
+}
+
+/// What the hook of the uninstallation may do, and what it is told to delete.
+#[rstest]
+#[case::own("manifests.yaml", json!({}), true)]
+#[case::no_webhook("manifests.yaml", json!({"webhook": {"enabled": false}}), false)]
+#[case::of_cert_manager(CERT_MANAGER, json!({}), false)]
+#[case::given(SECRET, json!({}), false)]
+#[case::given_with_the_name_of_ours(
+    SECRET,
+    json!({"webhook": {"certificates": {"secretName": "rrsa-webhook-ca"}}}),
+    false
+)]
+fn an_uninstallation_touches_the_secret_of_an_own_authority_alone(
+    #[case] example: &str,
+    #[case] over: Value,
+    #[case] touches: bool,
+) {
+    let objects = objects(&rendered(example, &over, &[]));
+    let lease = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+        "resourceNames": ["rrsa-controller"], "verbs": ["get", "delete"]});
+    let secret = json!({"apiGroups": [""], "resources": ["secrets"],
+        "resourceNames": ["rrsa-webhook-ca"], "verbs": ["get", "delete"]});
+    let expected = if touches {
+        json!([secret, lease])
+    } else {
+        json!([lease])
+    };
+    let role = named(&objects, "Role", "rrsa-cleanup").unwrap();
+    assert_eq!(role["rules"], expected);
+    let job = named(&objects, "Job", "rrsa-cleanup").unwrap();
+    let flags = &job["spec"]["template"]["spec"]["containers"][0]["args"];
+    let flags = flags.as_array().unwrap();
+    assert_eq!(
+        flags.contains(&json!("--ca-secret=rrsa-webhook-ca")),
+        touches
+    );
+    assert!(flags.contains(&json!("--lease=rrsa-controller")));
 }
 
 #[test]

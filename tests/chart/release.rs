@@ -94,31 +94,57 @@ fn spread_counts_the_components_own_pods() {
     }
 }
 
+/// The ports that a component may reach with this `config.sts`.
+fn reachable(sts: &Value, component: &str) -> BTreeSet<u64> {
+    let over = json!({"config": {"sts": sts}});
+    let objects = objects(&rendered("everything.yaml", &over, &[]));
+    let policies = of_kind(&objects, "NetworkPolicy");
+    let of = |policy: &&&Value| {
+        policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
+    };
+    let policy = policies.iter().find(of).expect("a policy");
+    let ports = policy["spec"]["egress"][0]["ports"].as_array().unwrap();
+    ports
+        .iter()
+        .map(|port| port["port"].as_u64().unwrap())
+        .collect()
+}
+
 #[test]
 fn the_ports_of_sts_and_of_a_proxy_are_open() {
-    let over = json!({"config": {"sts": {
+    let sts = json!({
         "endpoint": "sts.example.com:8443",
         "proxy": "http://proxy.example.com:3128",
         "allowedHosts": ["sts.aliyuncs.com", "other.example.com:9443"],
-    }}});
-    let objects = objects(&rendered("everything.yaml", &over, &[]));
-    let ports = |component: &str| -> BTreeSet<u64> {
-        let policies = of_kind(&objects, "NetworkPolicy");
-        let of = |policy: &&&Value| {
-            policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
-        };
-        let policy = policies.iter().find(of).expect("a policy");
-        let ports = policy["spec"]["egress"][0]["ports"].as_array().unwrap();
-        ports
-            .iter()
-            .map(|port| port["port"].as_u64().unwrap())
-            .collect()
-    };
-    assert_eq!(
-        ports("controller"),
-        [53, 443, 3128, 6443, 8443, 9443].into()
-    );
-    assert_eq!(ports("webhook"), [53, 443, 6443].into());
+    });
+    let controller = reachable(&sts, "controller");
+    assert_eq!(controller, [53, 443, 3128, 6443, 8443, 9443].into());
+    assert_eq!(reachable(&sts, "webhook"), [53, 443, 6443].into());
+}
+
+/// The chart finds the port where the program's own URL parser does.
+#[rstest]
+#[case::of_the_scheme("http://proxy.example.com", 80)]
+#[case::of_https("https://proxy.example.com/", 443)]
+#[case::empty("http://proxy.example.com:/", 80)]
+#[case::before_a_path("http://proxy.example.com:3128/path", 3128)]
+#[case::before_a_query("HTTP://proxy.example.com:3128?a=:1", 3128)]
+#[case::colon_in_the_path("http://proxy.example.com/a:3128", 80)]
+#[case::ipv6("http://[2001:db8::80]:3128", 3128)]
+#[case::ipv6_alone("http://[2001:db8::3128]/", 80)]
+#[case::leading_zero("http://proxy.example.com:03128", 3128)]
+fn the_port_of_a_proxy_is_that_of_its_url(#[case] proxy: &str, #[case] port: u64) {
+    let url = url::Url::parse(proxy).unwrap();
+    assert_eq!(url.port_or_known_default().map(u64::from), Some(port));
+    let open = reachable(&json!({ "proxy": proxy }), "controller");
+    assert_eq!(open, [53, 443, 6443, port].into());
+}
+
+/// The program refuses a proxy with a password; were that text ever legal, its digits are no port.
+#[test]
+fn a_password_is_no_port() {
+    let sts = json!({"proxy": "http://user:1234@proxy.example.com"});
+    assert_eq!(reachable(&sts, "controller"), [53, 80, 443, 6443].into());
 }
 
 #[test]

@@ -252,7 +252,7 @@ resources:
 
 {{- define "rrsa.cleanup.hook" -}}
 helm.sh/hook: post-delete
-helm.sh/hook-output-log-policy: hook-failed
+helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 

@@ -152,6 +152,14 @@ impl Volumes<'_> {
         }
     }
 
+    /// The Secret that the volume of that name holds whole.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<&str> {
+        let before = |(volume, _): &(Cow<'_, str>, _)| **volume < *name;
+        let (volume, held) = self.secrets.get(self.secrets.partition_point(before))?;
+        (volume == name).then_some(held)
+    }
+
     /// Whether the name of our volume belongs to something else.
     #[must_use]
     pub fn name_taken(&self, wanted: &VolumeSource<'_>) -> bool {

@@ -51,7 +51,7 @@ const WAYS: &[Way] = &[
         title: "With certificates of cert-manager or from a Secret",
         example: "certificate-secret.yaml",
         set: "tests.namespace=default",
-        accounts: &["rrsa-webhook"],
+        accounts: &["rrsa-webhook", "rrsa-cleanup"],
     },
     Way {
         title: "With `config.podLook.enabled: true`",
