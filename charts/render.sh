@@ -32,7 +32,7 @@ write() {
   rm -f "$file"
   [ ${#found[@]} != 0 ] || return 0
   {
-    echo "# Rendered from charts/rrsa by \`make generate\`. Do not edit."
+    echo "# Rendered from charts/rrsa; charts/render.sh FOLDER VALUES renders it with values of yours."
     cat "${found[@]}" | sed '1{/^---$/d}'
   } > "$file"
 }

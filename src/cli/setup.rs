@@ -105,7 +105,7 @@ impl SetupArgs {
         }
         // JSON is YAML: so there is one way to read and check a configuration.
         Configuration::parse(&whole.to_string())
-            .context("what the flags and the file amount to is refused")
+            .context("the configuration, with the flags over it, is refused")
     }
 }
 
@@ -126,8 +126,9 @@ pub(super) async fn in_cluster(
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let unread = || {
         format!(
-            "which cluster is this? ConfigMap {namespace}/{name} does not tell; give \
-             --oidc-provider-arn and --region, or --config with the operator's configuration file"
+            "which cluster is this? ConfigMap {namespace}/{name} does not tell; name the \
+             operator's by --config-map, give --config with its configuration file, or tell by \
+             --oidc-provider-arn (and --region, where there is such a flag)"
         )
     };
     let map = timeout(CALL_TIMEOUT, maps.get(name))

@@ -111,9 +111,8 @@ impl Args {
 
 /// The provider that a configuration file names.
 fn provider(text: &str) -> anyhow::Result<ProviderArn> {
-    let configuration = Configuration::parse(text).context(
-        "the operator's configuration does not tell the provider; give --oidc-provider-arn",
-    )?;
+    let configuration = Configuration::parse(text)
+        .context("the operator's configuration is refused; mend it, or give --oidc-provider-arn")?;
     Ok(configuration.oidc_provider_arn)
 }
 

@@ -122,7 +122,8 @@ impl Pods {
             Self::Injected => (
                 "True",
                 Reason::NamespaceOptedIn,
-                "pods of the ServiceAccount that are created from now on get spec.role from the webhook".to_owned(),
+                "pods of the ServiceAccount that are created from now on get spec.role from the webhook, unless an \
+                 annotation of theirs or of the ServiceAccount names another role or mode".to_owned(),
             ),
             Self::NotOptedIn => (
                 "False",

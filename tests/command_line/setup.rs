@@ -34,7 +34,7 @@ async fn a_configuration_of_another_shape_is_refused_with_flags_as_without(
         arguments.push(&file);
     }
     let without = person::said(person.program(RRSA, &arguments)).await;
-    let complaint = "what the flags and the file amount to is refused: ";
+    let complaint = "the configuration, with the flags over it, is refused: ";
     assert!(without.err.contains(complaint), "{}", without.err);
     arguments.push(flag);
     let with = person::said(person.program(RRSA, &arguments)).await;

@@ -146,7 +146,8 @@ pub struct AlibabaRoleBindingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretSpec>,
 
-    /// Whether pods of the ServiceAccount that opted in get this role from the webhook.
+    /// Whether pods of the ServiceAccount that opted in get this role from the webhook. They get
+    /// nothing of a binding with `assume`, a session policy or a token source of type `File`.
     /// Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inject_pods: bool,
@@ -263,7 +264,8 @@ pub struct StsSpec {
     pub endpoint: Option<String>,
 }
 
-/// Whether an STS endpoint is the one inside the VPC.
+/// Which STS endpoint is asked: `Vpc` for the one inside the VPC, `Public` for the other. A binding's default is
+/// the operator's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Network {
     /// `sts-vpc.<region>.aliyuncs.com`.
@@ -316,7 +318,8 @@ pub struct SecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = DNS_SUBDOMAIN))]
     pub name: Option<String>,
-    /// Shapes in which the credentials are written. Default: all.
+    /// Shapes in which the credentials are written: `env`, `json`, `cli` (with `json`), `ini`.
+    /// Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "set"))]
     pub formats: Option<Vec<Format>>,
@@ -359,7 +362,7 @@ impl Format {
     pub const ALL: [Self; 4] = [Self::Env, Self::Ini, Self::Cli, Self::Json];
 }
 
-/// What becomes of the Secret when the binding is deleted.
+/// What becomes of the Secret when the binding is deleted. Default: `Delete`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     /// The Secret goes with the binding.
