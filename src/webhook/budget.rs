@@ -36,9 +36,8 @@ impl Budget {
         }
     }
 
-    /// What is left to be taken.
-    #[must_use]
-    pub fn left(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
 }

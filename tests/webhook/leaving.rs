@@ -4,26 +4,17 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::CONNECTION;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::fake_api::FakeApi;
 use super::rig;
 use super::running::{CEILING, Webhook, decision};
-use super::transport::tls;
+use super::transport::http1;
 
-type Sender = http1::SendRequest<Full<Bytes>>;
-
-/// A connection as the API server holds it, kept for later reviews.
-async fn connection(webhook: &Webhook) -> Sender {
-    let stream = TokioIo::new(tls(webhook).await);
-    let (sender, connection) = http1::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
+type Sender = SendRequest<Full<Bytes>>;
 
 /// The decision, and whether the answer was the last one of the connection.
 async fn review(sender: &mut Sender) -> (String, bool) {
@@ -59,7 +50,7 @@ async fn kept_connections_are_served_until_their_callers_leave() {
     let mut webhook = Webhook::start_with(FakeApi::new(), Duration::from_mins(1));
     webhook.registered().await;
     webhook.add_account();
-    let (mut used, mut idle) = (connection(&webhook).await, connection(&webhook).await);
+    let (mut used, mut idle) = (http1(&webhook).await, http1(&webhook).await);
     for sender in [&mut used, &mut idle] {
         assert_eq!(review(sender).await, ("Injected".to_owned(), false));
     }
@@ -69,7 +60,7 @@ async fn kept_connections_are_served_until_their_callers_leave() {
     assert_eq!(review(&mut used).await, ("Injected".to_owned(), true));
     is_closed(used).await;
     // Balancers may not have heard of it yet.
-    let mut late = connection(&webhook).await;
+    let mut late = http1(&webhook).await;
     assert_eq!(review(&mut late).await, ("Injected".to_owned(), true));
     assert!(!webhook.task.is_finished());
     drop(idle);
@@ -82,7 +73,7 @@ async fn who_does_not_leave_is_left_at_the_limit() {
     let mut webhook = Webhook::start_with(FakeApi::new(), Duration::from_secs(1));
     webhook.registered().await;
     webhook.add_account();
-    let mut idle = connection(&webhook).await;
+    let mut idle = http1(&webhook).await;
     assert_eq!(review(&mut idle).await, ("Injected".to_owned(), false));
     webhook.stop.take().unwrap().send(()).unwrap();
     let ended = tokio::time::timeout(CEILING, webhook.task).await;

@@ -23,7 +23,7 @@ async fn an_api_server_that_is_down_at_start_delays_readiness_and_no_more() {
         );
     }
     *webhook.api.refusing.lock().unwrap() = 0;
-    let ready_file = webhook.folder.path().join("ready.json");
+    let ready_file = webhook.ready_file();
     let ready = async {
         while !ready_file.exists() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -47,7 +47,7 @@ async fn an_outage_after_the_start_is_served_from_what_is_known() {
     api.put_quietly(ACCOUNT, named("app"));
     let webhook = Webhook::start(api);
     webhook.registered().await;
-    let ready_file = webhook.folder.path().join("ready.json");
+    let ready_file = webhook.ready_file();
     until(|| ready_file.exists()).await;
     let client = webhook.api_server();
 

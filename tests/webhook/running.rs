@@ -1,7 +1,7 @@
 //! The whole webhook: real TLS on loopback, the real wiring, an API server made up.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) struct Webhook {
     admin: SocketAddr,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
-    pub(crate) folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Webhook {
@@ -106,6 +106,11 @@ impl Webhook {
             task,
             folder,
         }
+    }
+
+    /// Is there when the webhook is ready.
+    pub(crate) fn ready_file(&self) -> PathBuf {
+        self.folder.path().join("ready.json")
     }
 
     /// Puts another configuration in place of the one that there is.
@@ -238,7 +243,7 @@ async fn ready_means_listed_and_certified_and_the_file_says_where() {
     let api = FakeApi::new();
     api.listing.send_replace(false);
     let webhook = Webhook::start(api);
-    let ready_file = webhook.folder.path().join("ready.json");
+    let ready_file = webhook.ready_file();
     until(|| {
         webhook
             .api
@@ -313,7 +318,7 @@ async fn going_down_readiness_falls_first_and_reviews_under_way_are_answered() {
 async fn goes_down() -> bool {
     let mut webhook = Webhook::start(FakeApi::new());
     webhook.registered().await;
-    let ready_file = webhook.folder.path().join("ready.json");
+    let ready_file = webhook.ready_file();
     until(|| ready_file.exists()).await;
     webhook.add_account();
     let client = webhook.api_server();
@@ -427,7 +432,7 @@ async fn a_flood_for_what_is_missing_costs_one_question_of_each_kind() {
     let clock = Arc::new(StandsStill(SystemClock.now()));
     let webhook = Webhook::start_by(clock, FakeApi::new(), Duration::from_millis(300));
     webhook.registered().await;
-    let ready_file = webhook.folder.path().join("ready.json");
+    let ready_file = webhook.ready_file();
     until(|| ready_file.exists()).await;
     let client = webhook.api_server();
     *webhook.api.delay.lock().unwrap() = Duration::from_millis(200);

@@ -33,7 +33,6 @@ use super::running::{CEILING, Webhook, decision, good_round, until};
 const LONGEST_HEADER: Duration = Duration::from_secs(150);
 
 type Body = BoxBody<Bytes, Infallible>;
-type Sender = http1::SendRequest<Body>;
 
 async fn served() -> Webhook {
     let webhook = Webhook::start(FakeApi::new());
@@ -79,7 +78,11 @@ async fn tls_over(
     connector.connect(name, stream).await
 }
 
-async fn http1(webhook: &Webhook) -> Sender {
+/// A connection that is kept for later requests.
+pub(crate) async fn http1<B>(webhook: &Webhook) -> http1::SendRequest<B>
+where
+    B: hyper::body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
     let stream = TokioIo::new(tls(webhook).await);
     let (sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
