@@ -97,7 +97,7 @@ reasons! {
     NamespaceMissing(Namespace): "the namespace does not exist, nothing is injected", "create it first";
     /// A mode that there is not.
     ModeIllegal(Annotation): "not a mode, nothing is injected",
-        "write \"oidc\", \"secret\" or \"agent\", or remove it";
+        "write \"oidc\" or \"secret\", or remove it";
     /// Mode `secret` without a binding.
     BindingMissing(Annotation): "there is no such binding for mode secret, nothing is injected",
         "create it, name another with rrsa.io/binding, or choose another mode";
@@ -109,7 +109,7 @@ reasons! {
         "add ini or cli to secret.formats of the binding";
     /// Mode `agent` without an agent.
     AgentAbsent(Annotation): "there is no agent for mode agent, nothing is injected",
-        "choose another mode, or ask the administrator to run the agent";
+        "choose mode oidc or secret: this release has no agent";
     /// The name of our volume belongs to something else.
     VolumeNameTaken(Pod): "a volume of this name has another source, nothing is injected",
         "rename it";
@@ -126,7 +126,7 @@ reasons! {
     /// The whole identity is the author's own, and its files lie elsewhere.
     UserConfigured(Outcome): "the identity is set by the pod and left alone", "";
     /// Our mount path holds something else.
-    MountPathTaken(Pod): "the mount path of the credentials is taken by another volume, not injected",
+    MountPathTaken(Pod): "the mount path of the credentials is taken by something else, not injected",
         "free it: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens, in mode secret /var/run/secrets/rrsa.io/credentials";
     /// More than one binding gives pods of the ServiceAccount a role.
     SeveralBindings(Namespace): "more than one binding has injectPods for the ServiceAccount, the oldest counts",
@@ -144,11 +144,20 @@ reasons! {
     /// The pod keeps a source of credentials open that comes before that of its mode.
     MetadataEnabled(Pod): "ALIBABA_CLOUD_ECS_METADATA_DISABLED of the pod lets the node's role win over the injected identity",
         "remove the variable or set it to \"true\"";
+    /// The pod keeps an OIDC role that comes before its mode.
+    OidcEnabled(Pod): "role, provider and token file of OIDC, set by the pod, win over the injected identity",
+        "remove them, or choose mode oidc";
     /// Static keys from one of our Secrets.
-    StaticKeys(Pod): "envFrom takes keys that win over the injected identity and end without being renewed",
+    StaticKeys(Pod): "envFrom takes keys that win over any injected identity and end without being renewed",
         "remove it, or annotate the pod with rrsa.io/inject: \"off\"";
-    /// A container list names what the pod does not have.
+    /// The list of the only containers names what the pod does not have.
     UnknownContainer(Annotation): "no such container in the pod", "correct or remove the name";
+    /// The list of containers that are left out names what the pod does not have, or not yet.
+    UnknownSkipped(Pod): "no such container in the pod yet",
+        "correct or remove the name, unless another webhook adds that container";
+    /// An annotation that the pod's mode does not read.
+    AnnotationUnread(Annotation): "the mode does not read this annotation, it is without effect",
+        "remove it, or name the mode in rrsa.io/mode: rrsa.io/binding is for secret, rrsa.io/role-arn for oidc";
     /// An expiration that is not legal.
     ExpirationIllegal(Annotation): "not a number of seconds from 600 to 43200, 3600 is used",
         "write plain seconds such as \"7200\"";

@@ -193,6 +193,9 @@ impl<'a> Plan<'a> {
         if variables.metadata_enabled() {
             self.notes.push((Reason::MetadataEnabled, &container.name));
         }
+        if variables.oidc_enabled() {
+            self.notes.push((Reason::OidcEnabled, &container.name));
+        }
         variables.operations(container, at, &mut self.operations);
         self.served += 1;
         if !variables.wants_mount() {
@@ -298,6 +301,7 @@ impl<'a> Plan<'a> {
             Reason::VariablesRepeated,
             Reason::VariablesMixed,
             Reason::MetadataEnabled,
+            Reason::OidcEnabled,
         ] {
             let names: Vec<&str> = self
                 .notes

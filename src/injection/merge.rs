@@ -127,6 +127,21 @@ impl<'a> Merge<'a> {
         self.injection.mode != Mode::Oidc && self.kept(variable).is_some_and(|own| *own != closed)
     }
 
+    /// Whether the author keeps an OIDC role in a mode that it would take precedence of: every official chain
+    /// asks for it before files and URIs, and what it names is not ours to change here.
+    pub(super) fn oidc_enabled(&self) -> bool {
+        let trio = [
+            Variable::RoleArn,
+            Variable::OidcProviderArn,
+            Variable::OidcTokenFile,
+        ];
+        let is_set = |variable| {
+            let own = self.effective(variable);
+            own.is_some_and(|own| *own != Own::Text("".into()))
+        };
+        self.injection.mode != Mode::Oidc && trio.into_iter().all(is_set)
+    }
+
     pub(super) fn operations(
         &self,
         container: &Container<'_>,

@@ -20,6 +20,9 @@ use crate::contract::annotations::{self, official};
 use crate::contract::arn::{ProviderArn, RoleArn};
 use crate::contract::{CREDENTIALS_MOUNT_PATH, secret_keys, token_volume};
 
+/// What all annotations of a pod may take; the API server refuses one with more, but only after the webhooks.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
 /// What a pod is to get.
 #[derive(Debug, Clone)]
 pub struct Injection<'a> {
@@ -97,6 +100,7 @@ pub fn resolve<'a>(
     let account = around.account;
     warn_of_near_misses(pod, warnings);
     let mode = mode(own, account, warnings)?;
+    warn_of_unread(mode, own, account, warnings);
     let (role, mut variables, volume) = match mode {
         Mode::Oidc => {
             let (role, provider) = role_of(around, own, pod, warnings)?;
@@ -204,6 +208,33 @@ fn mode(
         warnings.push(Warning::value(reason, annotations::MODE, word, holder));
         reason
     })
+}
+
+/// Warns of words that the mode does not read, where somebody must have expected another mode.
+fn warn_of_unread(
+    mode: Mode,
+    own: &Annotations<'_>,
+    account: &ServiceAccountFacts,
+    warnings: &mut Vec<Warning>,
+) {
+    let unread = match mode {
+        Mode::Secret => own
+            .role_arn
+            .text()
+            .map(|arn| (annotations::ROLE_ARN, arn, Holder::Pod)),
+        Mode::Oidc | Mode::Agent => {
+            // A pod may well choose another mode than its ServiceAccount.
+            let account = account
+                .binding
+                .as_deref()
+                .filter(|_| account.mode.is_none() && own.mode.text().is_none());
+            first(own.binding.text(), account)
+                .map(|(name, holder)| (annotations::BINDING, name, holder))
+        }
+    };
+    if let Some((key, value, holder)) = unread {
+        warnings.push(Warning::value(Reason::AnnotationUnread, key, value, holder));
+    }
 }
 
 fn role_of(
@@ -434,7 +465,8 @@ pub(super) fn first<'t>(
 }
 
 fn split(list: &str) -> HashSet<&str> {
-    list.split(',')
+    list[..list.floor_char_boundary(MAX_ANNOTATIONS)]
+        .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
         .collect()
@@ -461,21 +493,22 @@ impl Selection<'_> {
         containers: impl Iterator<Item = &'c Container<'c>>,
         warnings: &mut Vec<Warning>,
     ) {
+        let (only, skip) = (official::ONLY_CONTAINERS, official::SKIP_CONTAINERS);
         let lists = [
-            (&self.only, official::ONLY_CONTAINERS),
-            (&self.skip, official::SKIP_CONTAINERS),
+            (&self.only, only, Reason::UnknownContainer),
+            (&self.skip, skip, Reason::UnknownSkipped),
         ];
-        if lists.iter().all(|(list, _)| list.is_none()) {
+        if lists.iter().all(|(list, ..)| list.is_none()) {
             return;
         }
         let known: HashSet<&str> = containers.map(|container| &*container.name).collect();
-        for (list, key) in lists {
+        for (list, key, reason) in lists {
             let Some(list) = list else { continue };
             let mut unknown: Vec<&str> = list.difference(&known).copied().collect();
             if !unknown.is_empty() {
                 unknown.sort_unstable();
                 let names = unknown.into_iter();
-                warnings.push(Warning::names(Reason::UnknownContainer, key, names));
+                warnings.push(Warning::names(reason, key, names));
             }
         }
     }

@@ -36,7 +36,8 @@ pub(super) fn role(
     }
     // Under a namespace that opted in, pods without a role are normal. A pod that asks itself
     // expects one.
-    if pod.injection_label() == Some(official::INJECTION_ON) {
+    let says_how = own.mode.text().or(own.fallback.text()).is_some();
+    if says_how || pod.injection_label() == Some(official::INJECTION_ON) {
         let name = std::iter::once(name);
         warnings.push(Warning::names(Reason::NoRole, "ServiceAccount", name));
     }

@@ -191,6 +191,7 @@ impl Keeper {
         let served = held.as_ref().and_then(|held| held.served.as_ref());
         if served.is_some_and(|served| now < served.leaf.not_after) {
             tracing::warn!(%error, "the certificate authorities cannot be followed");
+            condition.ready();
         } else {
             condition.not_ready(error.to_string());
         }

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use kube::api::ListParams;
 use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,6 +38,9 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many objects one answer of a list holds: while it is decoded, it is in memory twice, and
 /// whoever may write a ServiceAccount may give it 256 KiB of annotations.
 const PAGE: u32 = 100;
+
+/// What is said of a kind until then.
+const NOT_LISTED: &str = "not listed yet";
 
 const NAMESPACES: &str = "namespaces";
 const ACCOUNTS: &str = "serviceaccounts";
@@ -65,7 +68,7 @@ impl Caches {
     /// Empty ones, with a condition each that is met when they are listed.
     #[must_use]
     pub fn new(client: Client, clock: &Arc<dyn Clock>, readiness: &Readiness) -> Self {
-        let condition = |name| readiness.condition(name, "not listed yet");
+        let condition = |name| readiness.condition(name, NOT_LISTED);
         Self {
             metadata: metadata_only(client.clone()),
             client,
@@ -89,29 +92,31 @@ impl Caches {
     pub async fn run(&self) {
         let metadata = || self.metadata.clone();
         tokio::join!(
-            self.follow(Api::<NamespaceView>::all(metadata()), NAMESPACES, |event| {
-                self.namespaces.apply(event);
-            }),
+            self.follow(
+                Api::<NamespaceView>::all(metadata()),
+                (NAMESPACES, &self.namespaces.condition),
+                |event| self.namespaces.apply(event),
+            ),
             self.follow(
                 Api::<ServiceAccountView>::all(metadata()),
-                ACCOUNTS,
-                |event| {
-                    self.accounts.apply(event);
-                }
+                (ACCOUNTS, &self.accounts.condition),
+                |event| self.accounts.apply(event),
             ),
             self.follow(
                 Api::<BindingView>::all(self.client.clone()),
-                BINDINGS,
-                |event| {
-                    self.bindings.apply(event);
-                }
+                (BINDINGS, &self.bindings.condition),
+                |event| self.bindings.apply(event),
             ),
         );
     }
 
-    /// Follows the objects of one kind for ever.
-    async fn follow<K>(&self, api: Api<K>, resource: &'static str, mut apply: impl FnMut(Event<K>))
-    where
+    /// Follows the objects of one kind for ever. Until they are listed, the condition says why not.
+    async fn follow<K>(
+        &self,
+        api: Api<K>,
+        (resource, condition): (&'static str, &Condition),
+        mut apply: impl FnMut(Event<K>),
+    ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let interruptions = self
@@ -119,11 +124,18 @@ impl Caches {
             .get_or_create_owned(&[("resource", resource)]);
         let config = Config::default().page_size(PAGE);
         let mut events = pin!(watcher(api, config).default_backoff());
+        let mut listed = false;
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => apply(event),
+                Ok(event) => {
+                    listed |= matches!(event, Event::InitDone);
+                    apply(event);
+                }
                 Err(error) => {
                     interruptions.inc();
+                    if !listed {
+                        condition.not_ready(format!("{NOT_LISTED}: {}", cause(&error)));
+                    }
                     tracing::warn!(resource, %error, "watch interrupted, trying again");
                 }
             }
@@ -180,6 +192,14 @@ impl Cluster for Caches {
                 .lookups
                 .find(namespace, move || ask_bindings(api, namespace)),
         )
+    }
+}
+
+/// Why a list failed.
+fn cause(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) => api_cause(error),
+        other => other.to_string(),
     }
 }
 

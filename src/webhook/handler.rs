@@ -29,6 +29,7 @@ use tower_service::Service;
 use super::body::{self, BodyError};
 use super::budget::{Budget, Share};
 use super::metrics::{Metrics, status_label};
+use super::names;
 use super::review::{Review, Verdict};
 use crate::injection::decision::{Reason, Warning};
 use crate::injection::facts::{Cluster, LookupError, NamespaceFacts, ServiceAccountFacts};
@@ -235,7 +236,10 @@ impl Shared {
     ) -> Result<Option<Arc<ServiceAccountFacts>>, LookupError> {
         match self.cluster.cached_service_account(namespace, name) {
             Some(facts) => Ok(Some(facts)),
-            None => self.cluster.service_account(namespace, name).await,
+            None if names::may_be_object(name) => {
+                self.cluster.service_account(namespace, name).await
+            }
+            None => Ok(None),
         }
     }
 }
@@ -271,7 +275,10 @@ pub enum Failure {
     #[error(transparent)]
     Lookup(#[from] LookupError),
     /// The decision took too long.
-    #[error("no decision within {DECISION_TIMEOUT:?}; the pod can be created again")]
+    #[error(
+        "no decision within {DECISION_TIMEOUT:?}: the API server was slow to answer about namespace, ServiceAccount or \
+         bindings; the pod can be created again"
+    )]
     TooSlow,
     /// Something of ours broke.
     #[error("internal fault; the pod can be created again")]
@@ -419,7 +426,7 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
 
 /// One line a review: names and codes, nothing of the object.
 fn log(review: &Review<'_>, verdict: &Verdict) {
-    let (uid, namespace, name) = (&*review.uid, &*review.namespace, &*review.name);
+    let (uid, namespace, name) = (&*review.uid, &*review.namespace, names::cut(&review.name));
     let decision = verdict.reason.code();
     if verdict.warnings.is_empty() {
         tracing::debug!(uid, namespace, name, decision, "reviewed");

@@ -18,6 +18,7 @@ pub mod json;
 pub mod lookups;
 mod metadata;
 pub mod metrics;
+mod names;
 pub mod registration;
 pub mod review;
 pub mod run;

@@ -189,8 +189,12 @@ impl Registration {
         // Another replica may have made a new authority since: its word and ours must be the
         // same before we write.
         if let Err(error) = self.keeper.refresh().await {
-            tracing::warn!(%error, "the authority cannot be followed, caBundle is left as it is");
-            return;
+            if contested {
+                tracing::warn!(%error, "the authority cannot be followed, caBundle is left as it is");
+                return;
+            }
+            // An emptied one trusts nobody: what is known here is better.
+            tracing::warn!(%error, "the authority cannot be followed, caBundle is set to the one known last");
         }
         let bundle = self.bundle.borrow_and_update().clone();
         let Some(patch) = plan(configuration, &self.callee, &bundle) else {

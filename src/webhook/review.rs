@@ -16,6 +16,7 @@ use base64::engine::{Simd, general_purpose::PAD};
 use serde::{Deserialize, Serialize};
 
 use super::json;
+use super::names::may_be_namespace;
 use crate::injection::decision::{Kind, Reason, Warning};
 use crate::injection::mode::Mode;
 use crate::injection::pod::{Pod, Text};
@@ -157,7 +158,7 @@ impl<'a> Review<'a> {
             _ => {}
         }
         let namespace = request.namespace.into_value().unwrap_or_default();
-        if pod.is_some() && namespace.is_empty() {
+        if pod.is_some() && !may_be_namespace(&namespace) {
             return Err(Malformed::Part("request.namespace"));
         }
         let name = request.name.into_value().unwrap_or_default();

@@ -44,6 +44,40 @@ async fn what_is_no_review_is_a_bad_request(#[case] body: &str) {
     assert_eq!(status_of(body.to_owned()).await, StatusCode::BAD_REQUEST);
 }
 
+#[rstest]
+#[case::path("team-a/serviceaccounts/app")]
+#[case::parent("..")]
+#[case::long(&"a".repeat(60_000))]
+#[tokio::test]
+async fn a_namespace_that_cannot_be_is_a_bad_request(#[case] namespace: &str) {
+    let cluster = Arc::new(FakeCluster::ordinary());
+    let reviewer = reviewer(Arc::clone(&cluster), CONFIGURATION);
+    let mut review = review(&pod());
+    review["request"]["namespace"] = json!(namespace);
+    let (status, body) = send(&reviewer, post(review.to_string())).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.len() < 200, "the name is not said again");
+    assert_eq!(cluster.lookups.load(Ordering::Relaxed), 0);
+}
+
+/// The API server refuses such a pod, but only after its webhooks.
+#[rstest]
+#[case::path("app/token")]
+#[case::parent("..")]
+#[case::long(&"a".repeat(60_000))]
+#[tokio::test]
+async fn a_service_account_that_cannot_be_is_missing_and_not_asked_for(#[case] name: &str) {
+    let cluster = Arc::new(FakeCluster::ordinary());
+    let reviewer = reviewer(Arc::clone(&cluster), CONFIGURATION);
+    let mut pod = pod();
+    pod["spec"]["serviceAccountName"] = json!(name);
+    let outcome = admit(&reviewer, &pod).await;
+    assert_eq!(outcome.decision, "ServiceAccountMissing");
+    assert!(outcome.warnings[0].len() < 300, "{:?}", outcome.warnings);
+    let namespace_alone = 1;
+    assert_eq!(cluster.lookups.load(Ordering::Relaxed), namespace_alone);
+}
+
 #[tokio::test]
 async fn trailing_bytes_are_a_bad_request() {
     let body = format!("{} {{}}", review(&pod()));

@@ -25,6 +25,36 @@ impl Write for Lines {
     }
 }
 
+/// All that is logged meanwhile, at any level.
+async fn logged(work: impl Future<Output = ()>) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    work.with_subscriber(subscriber).await;
+    let written = lines.0.lock().unwrap().clone();
+    String::from_utf8(written).unwrap()
+}
+
+/// The API server sends a pod's name before it looks at it: three megabytes are no line.
+#[tokio::test]
+async fn a_name_is_no_longer_in_a_line_than_names_can_be() {
+    let work = async {
+        let mut review = review(&json!({
+            "metadata": {"annotations": {"rrsa.io/mode": "y".repeat(1 << 20)}},
+            "spec": {"serviceAccountName": "app", "containers": [{"name": "app"}]}}));
+        review["request"]["name"] = json!("x".repeat(3 << 20));
+        let reviewer = reviewer(Arc::new(FakeCluster::ordinary()), CONFIGURATION);
+        let (status, _) = send(&reviewer, post(review.to_string())).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+    let written = logged(work).await;
+    assert!(written.contains(&"x".repeat(253)), "{written}");
+    assert!(written.len() < 2_000, "{} bytes", written.len());
+}
+
 #[tokio::test]
 async fn no_line_at_any_level_holds_a_variables_value() {
     const VALUE: &str = "hunter2-s3cret";
@@ -39,12 +69,6 @@ async fn no_line_at_any_level_holds_a_variables_value() {
         .iter()
         .map(|name| json!({"name": name, "value": VALUE}))
         .collect();
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
     let work = async {
         let configuration = format!("{CONFIGURATION}webhook: {{agent: {{}}, strict: true}}\n");
         for mode in ["oidc", "secret", "agent", VALUE] {
@@ -67,8 +91,7 @@ async fn no_line_at_any_level_holds_a_variables_value() {
             }
         }
     };
-    work.with_subscriber(subscriber).await;
-    let written = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let written = logged(work).await;
     assert!(written.contains("reviewed"), "{written}");
     assert!(written.contains("a review was not answered"), "{written}");
     assert!(!written.contains("hunter"), "{written}");

@@ -13,14 +13,13 @@ async fn an_api_server_that_is_down_at_start_delays_readiness_and_no_more() {
     let api = FakeApi::new();
     *api.refusing.lock().unwrap() = 503;
     let webhook = Webhook::start(api);
+    until(|| webhook.api.requests.load(Ordering::Relaxed) >= 5).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (status, report) = webhook.readyz().await;
     assert_eq!(status, 503);
     for kind in ["namespaces", "serviceaccounts", "alibabarolebindings"] {
-        assert!(
-            report.contains(&format!("{kind}: not listed yet")),
-            "{report}"
-        );
+        let why = format!("{kind}: not listed yet: the API server refuses it");
+        assert!(report.contains(&why), "{report}");
     }
     *webhook.api.refusing.lock().unwrap() = 0;
     let ready_file = webhook.ready_file();

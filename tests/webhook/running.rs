@@ -310,6 +310,27 @@ async fn an_emptied_ca_bundle_is_set_again() {
 }
 
 #[tokio::test]
+async fn a_replica_that_may_not_write_the_secret_gets_ready_and_sets_an_emptied_ca_bundle() {
+    const SECRET: &str = "/api/v1/namespaces/rrsa-system/secrets/rrsa-webhook-ca";
+    let mut webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    let (api, trusted) = (webhook.api.clone(), webhook.bundle());
+    webhook.stop.take().unwrap().send(()).unwrap();
+    webhook.task.await.unwrap().unwrap();
+    // The step of a rotation is due, and no Secret can be replaced here.
+    let mut secret = api.get(SECRET).unwrap();
+    let asked = json!({"rrsa.io/rotation-requested-at": "2026-05-01T00:00:00Z"});
+    secret["metadata"]["annotations"] = asked;
+    api.put_quietly(SECRET, secret);
+    // The configuration is applied anew, without a bundle.
+    let webhook = Webhook::start(api);
+    let ready_file = webhook.ready_file();
+    until(|| ready_file.exists()).await;
+    webhook.registered().await;
+    assert_eq!(webhook.bundle(), trusted);
+}
+
+#[tokio::test]
 async fn going_down_readiness_falls_first_and_reviews_under_way_are_answered() {
     good_round(goes_down).await;
 }

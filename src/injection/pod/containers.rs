@@ -10,6 +10,8 @@ use crate::injection::mode;
 use crate::injection::seen::{Seen, Shape, drain, object_shape};
 use crate::injection::variables::{Value, Variable};
 
+/// Our mounts.
+const OURS: [mode::Mount; 2] = [mode::TOKEN, mode::CREDENTIALS];
 /// Parts of the longest of our mount paths.
 const OUR_DEPTH: usize = 8;
 /// Most containers of one kind that are looked at: no node runs a pod with more, and the patch of each is
@@ -126,7 +128,7 @@ struct SecretRef<'a> {
     name: Text<'a>,
 }
 
-/// A container's mounts at, above or below one of our paths.
+/// A container's mounts at one of our paths, and the first of those above or below each.
 #[derive(Debug, Default)]
 pub struct Mounts<'a>(pub Vec<Mount<'a>>);
 
@@ -264,6 +266,7 @@ impl<'a> RawSetting<'a> {
 impl<'de: 'a, 'a> Shape<'de> for Mounts<'a> {
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut mounts = Vec::new();
+        let mut nested = OURS.map(|_| false);
         while let Some(mount) = list.next_element::<Seen<RawMount<'de>>>()? {
             let Some(raw) = mount.into_value() else {
                 continue;
@@ -271,11 +274,16 @@ impl<'de: 'a, 'a> Shape<'de> for Mounts<'a> {
             let Some(path) = raw.mount_path.into_value() else {
                 continue;
             };
-            let ours = [mode::TOKEN, mode::CREDENTIALS];
-            if ours
-                .iter()
-                .all(|ours| Place::of(&path, ours.path) == Place::Elsewhere)
-            {
+            let mut is_news = false;
+            for (ours, nested) in OURS.iter().zip(&mut nested) {
+                match Place::of(&path, ours.path) {
+                    Place::Same => is_news = true,
+                    // One of them says as much as thousands.
+                    Place::Above | Place::Below => is_news |= !std::mem::replace(nested, true),
+                    Place::Elsewhere => {}
+                }
+            }
+            if !is_news {
                 continue;
             }
             let given = |text: &Text<'_>| text.text().is_some_and(|text| !text.is_empty());
@@ -411,6 +419,20 @@ mod tests {
         let containers = containers(json).into_value().unwrap();
         assert_eq!(containers.0[0].env_secrets, ["s", "t"]);
         assert!(containers.0[1].env_secrets.is_empty());
+    }
+
+    #[test]
+    fn of_many_mounts_above_and_below_the_first_is_kept() {
+        let many = r#"{"name":"v","mountPath":"/"},"#.repeat(100_000);
+        let json = format!(
+            r#"[{{"name":"a","volumeMounts":[{many}{{"name":"w","mountPath":"{}"}},{{"name":"x","mountPath":"{}/y"}}]}}]"#,
+            mode::TOKEN.path,
+            mode::CREDENTIALS.path,
+        );
+        let containers = containers(&json).into_value().unwrap();
+        let mounts = &containers.0[0].mounts.value().unwrap().0;
+        let kept: Vec<_> = mounts.iter().map(|mount| &*mount.volume).collect();
+        assert_eq!(kept, ["v", "w"]);
     }
 
     #[rstest]

@@ -355,7 +355,6 @@ async fn ready_means_that_there_is_a_valid_certificate() {
     keeper.report(&condition, &failed()).await;
     assert!(readiness.report().to_string().contains("down"));
     keeper.refresh().await.unwrap();
-    condition.ready();
     keeper.report(&condition, &failed()).await;
     assert!(
         readiness.report().is_ready(),
