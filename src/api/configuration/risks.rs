@@ -31,6 +31,11 @@ impl Configuration {
                 ));
             }
         }
+        if self.webhook.agent.is_some() {
+            risks.push(
+                "webhook.agent: this release has no agent; pods that choose mode agent are sent to an address where nobody answers".to_owned(),
+            );
+        }
         let pace = self.sts.calls_per_second.get();
         if pace >= ACCOUNT_LIMIT {
             risks.push(format!(
@@ -116,6 +121,7 @@ mod tests {
                 "evil-aliyuncs.com",
             ),
             ("sts: {callsPerSecond: 100}", "sts.callsPerSecond"),
+            ("webhook: {agent: {}}", "webhook.agent"),
         ] {
             let found = risks(text);
             assert_eq!(found.len(), 1, "{text}: {found:?}");
