@@ -12,7 +12,26 @@ use super::rig::{CONFIGURATION, FakeCluster, post, review, reviewer, send};
 
 /// Everything that was written.
 #[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Gets all that this thread logs, until the guard is dropped.
+    pub(crate) fn of_this_thread(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    /// How many lines hold these words.
+    pub(crate) fn with(&self, words: &str) -> usize {
+        let text = self.text();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -68,7 +87,7 @@ async fn no_line_at_any_level_holds_a_variables_value() {
         }
     };
     work.with_subscriber(subscriber).await;
-    let written = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let written = lines.text();
     assert!(written.contains("reviewed"), "{written}");
     assert!(written.contains("a review was not answered"), "{written}");
     assert!(!written.contains("hunter"), "{written}");
