@@ -18,7 +18,9 @@ impl Lines {
     /// Gets all that this thread logs, until the guard is dropped.
     pub(crate) fn of_this_thread(&self) -> tracing::subscriber::DefaultGuard {
         let writer = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
         tracing::subscriber::set_default(subscriber.finish())
     }
 
