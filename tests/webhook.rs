@@ -2,7 +2,7 @@
 //!
 //! `admission` walks `tests/data/admission`, `hostile` sends what nobody should, `properties`
 //! makes pods up, `fuzzed` is what the fuzzer holds any bytes against, `logs` reads what is logged,
-//! `certificates`, `running`, `outages`, `leaving` and `transport` serve over real TLS. `rows` holds the list of bad
+//! `certificates`, `running`, `motion`, `registered`, `outages`, `leaving` and `transport` serve over real TLS. `rows` holds the list of bad
 //! inputs against all of these. Adding a case of admission is adding a folder; see `admission.rs`.
 
 #![expect(
@@ -29,10 +29,14 @@ mod leaving;
 mod logs;
 #[path = "webhook/manifests.rs"]
 mod manifests;
+#[path = "webhook/motion.rs"]
+mod motion;
 #[path = "webhook/outages.rs"]
 mod outages;
 #[path = "webhook/properties.rs"]
 mod properties;
+#[path = "webhook/registered.rs"]
+mod registered;
 #[path = "webhook/rig.rs"]
 mod rig;
 #[path = "webhook/rows.rs"]

@@ -416,7 +416,7 @@ fn key_of(metadata: &ObjectMeta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::annotations::official;
+    use crate::contract::annotations::{self, official};
     use crate::world::SystemClock;
 
     fn account(name: &str, role: Option<&str>) -> ServiceAccountView {
@@ -519,6 +519,72 @@ mod tests {
             cache.apply(Event::Delete(view(name)));
         }
         assert!(cache.known.read().unwrap().by_namespace.is_empty());
+    }
+
+    /// Whoever may write an annotation must not decide how much memory the webhook takes.
+    #[test]
+    fn of_very_many_and_very_large_objects_a_few_texts_are_kept() {
+        const KEYS: [&str; 7] = [
+            annotations::ROLE_ARN,
+            annotations::MODE,
+            annotations::FALLBACK,
+            annotations::BINDING,
+            official::ROLE_NAME,
+            official::TOKEN_EXPIRATION,
+            official::INJECT_STS_ENDPOINT,
+        ];
+        let readiness = Readiness::new();
+        let accounts = cache(&readiness);
+        let namespaces = Cache::<NamespaceFacts>::new(
+            Arc::new(SystemClock),
+            readiness.condition("namespaces", "not listed yet"),
+        );
+        let noise = || ("example.com/note".to_owned(), "x".repeat(1000));
+        namespaces.apply(Event::<NamespaceView>::Init);
+        for n in 0..10_000 {
+            let on = (official::INJECTION.to_owned(), "on".to_owned());
+            let metadata = ObjectMeta {
+                name: Some(format!("team-{n}")),
+                labels: Some([noise(), on].into()),
+                annotations: Some([noise()].into()),
+                ..ObjectMeta::default()
+            };
+            namespaces.apply(Event::InitApply(NamespaceView { metadata }));
+        }
+        namespaces.apply(Event::<NamespaceView>::InitDone);
+        accounts.apply(Event::<ServiceAccountView>::Init);
+        for n in 0..50_000 {
+            let mut account = account(&format!("app-{n}"), Some("a-role"));
+            let texts = account.metadata.annotations.as_mut().unwrap();
+            texts.extend([noise()]);
+            accounts.apply(Event::InitApply(account));
+        }
+        accounts.apply(Event::<ServiceAccountView>::InitDone);
+        let average = texts(&namespaces) / 10_000 + texts(&accounts) / 50_000;
+        assert!(
+            average < 100,
+            "{average} bytes for a name and a word or two"
+        );
+        assert!(size_of::<(Box<str>, Seen)>() <= 40);
+
+        let before = texts(&accounts);
+        let mut large = account("large", None);
+        let megabyte = "r".repeat(1 << 20);
+        let texts_of_it = KEYS.map(|key| (key.to_owned(), megabyte.clone()));
+        large.metadata.annotations = Some(texts_of_it.into());
+        accounts.apply(Event::Apply(large));
+        let more = texts(&accounts) - before;
+        assert!(more < 7 * 600, "{more} bytes for seven values");
+        // What is cut is there, and is no role: it must not look like an account without one.
+        let role = role_of(&accounts, "large").unwrap().unwrap();
+        assert!(role.ends_with('…'), "{role}");
+    }
+
+    /// How many bytes of text are kept.
+    fn texts<T>(cache: &Cache<T>) -> usize {
+        let known = cache.known.read().unwrap();
+        let kept = known.by_key.iter();
+        kept.map(|(key, seen)| key.len() + seen.facts.len()).sum()
     }
 
     #[test]

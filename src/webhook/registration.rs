@@ -432,6 +432,24 @@ mod tests {
         }
     }
 
+    #[rstest]
+    #[case::back_a_day(-1)]
+    #[case::forward_a_year(365)]
+    #[case::asleep_for_a_week(7)]
+    fn after_a_jump_of_the_clock_no_quarrel_lasts_longer(#[case] days: i64) {
+        let now = DateTime::UNIX_EPOCH;
+        let mut quarrel = Quarrel::default();
+        for _ in 0..PATIENCE {
+            quarrel.note("a".to_owned(), now);
+        }
+        let jumped = now + chrono::TimeDelta::days(days);
+        for write in 1..=PATIENCE {
+            assert!(quarrel.may_write("a", jumped));
+            assert_eq!(quarrel.note("a".to_owned(), jumped), write == PATIENCE);
+        }
+        assert!(!quarrel.may_write("a", jumped), "nor is it a licence");
+    }
+
     #[test]
     fn an_emptied_bundle_is_no_quarrel() {
         let contested = |there| is_contested(&configuration(&[there]), &callee(), "new");

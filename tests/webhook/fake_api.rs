@@ -1,7 +1,7 @@
 //! As much of an API server as the webhook asks: lists, watches, single objects, one Secret and
 //! a patch. No rules of Kubernetes are imitated; the cluster tests have the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +26,8 @@ const EVERYWHERE: &str = "*";
 pub(crate) struct FakeApi {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     events: broadcast::Sender<(String, Value)>,
+    /// Kinds of which a watch was opened.
+    watched: Arc<Mutex<BTreeSet<String>>>,
     /// Whether lists are answered.
     pub(crate) listing: watch::Sender<bool>,
     /// The status with which everything is refused; 0: nothing is.
@@ -44,6 +46,7 @@ pub(crate) struct FakeApi {
 struct Asked {
     started: AtomicUsize,
     given_up: AtomicUsize,
+    paths: Mutex<BTreeSet<String>>,
 }
 
 /// A question for a single object, under way.
@@ -53,8 +56,9 @@ struct Question {
 }
 
 impl Question {
-    fn begin(asked: &Arc<Asked>) -> Self {
+    fn begin(asked: &Arc<Asked>, path: &str) -> Self {
         asked.started.fetch_add(1, Ordering::Relaxed);
+        asked.paths.lock().unwrap().insert(path.to_owned());
         Self {
             asked: Arc::clone(asked),
             is_answered: false,
@@ -74,7 +78,9 @@ impl FakeApi {
     pub(crate) fn new() -> Self {
         Self {
             objects: Arc::default(),
-            events: broadcast::Sender::new(16),
+            // Room for all that a test does at once: a watch that misses an event ends.
+            events: broadcast::Sender::new(1024),
+            watched: Arc::default(),
             listing: watch::Sender::new(true),
             refusing: Arc::default(),
             requests: Arc::default(),
@@ -96,6 +102,11 @@ impl FakeApi {
     /// Questions for a single object so far.
     pub(crate) fn started(&self) -> usize {
         self.asked.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether that object was asked for.
+    pub(crate) fn was_asked_for(&self, path: &str) -> bool {
+        self.asked.paths.lock().unwrap().contains(path)
     }
 
     /// Those whose answers nobody waits for any more.
@@ -131,21 +142,36 @@ impl FakeApi {
         let _ = self.events.send((path.to_owned(), event));
     }
 
-    /// The objects of a collection, in all namespaces.
-    fn list(&self, collection: &str) -> Vec<Value> {
+    /// Takes an object away and tells the watches.
+    pub(crate) fn delete(&self, path: &str) {
+        let object = self.objects.lock().unwrap().remove(path).unwrap();
+        let event = json!({"type": "DELETED", "object": object});
+        let _ = self.events.send((path.to_owned(), event));
+    }
+
+    /// Whether objects of that kind are watched: what happens before reaches no watch.
+    pub(crate) fn is_watched(&self, kind: &str) -> bool {
+        self.watched.lock().unwrap().contains(kind)
+    }
+
+    /// The objects of a collection, in all namespaces; of one name, where only that is asked for.
+    fn list(&self, collection: &str, name: Option<&str>) -> Vec<Value> {
         let objects = self.objects.lock().unwrap();
-        let belongs = |path: &str| belongs(path, collection);
+        let belongs = |path: &str| belongs(path, collection) && is_named(path, name);
         let listed = objects.iter().filter(|(path, _)| belongs(path));
         listed.map(|(_, object)| object.clone()).collect()
     }
 
-    fn watch(&self, collection: String) -> Body {
+    fn watch(&self, collection: String, name: Option<String>) -> Body {
+        let (_, kind) = collection.rsplit_once('/').unwrap();
+        self.watched.lock().unwrap().insert(kind.to_owned());
         let events = futures::stream::unfold(self.events.subscribe(), |mut events| async {
             let event = events.recv().await.ok()?;
             Some((event, events))
         });
         let lines = events.filter_map(move |(path, event)| {
-            let concerned = path == EVERYWHERE || belongs(&path, &collection);
+            let concerned = path == EVERYWHERE
+                || belongs(&path, &collection) && is_named(&path, name.as_deref());
             let line = concerned.then(|| format!("{event}\n"));
             futures::future::ready(line.map(Ok::<_, std::convert::Infallible>))
         });
@@ -155,6 +181,19 @@ impl FakeApi {
 
 fn is_watch(uri: &Uri) -> bool {
     uri.query().unwrap_or_default().contains("watch=true")
+}
+
+/// The name of the only object that is listed or watched.
+fn only_name(uri: &Uri) -> Option<String> {
+    let query = uri.query().unwrap_or_default();
+    let mut parts = url::form_urlencoded::parse(query.as_bytes());
+    let (_, selector) = parts.find(|(key, _)| key == "fieldSelector")?;
+    Some(selector.strip_prefix("metadata.name=").unwrap().to_owned())
+}
+
+fn is_named(path: &str, name: Option<&str>) -> bool {
+    let (_, last) = path.rsplit_once('/').unwrap();
+    name.is_none_or(|name| name == last)
 }
 
 /// Whether namespaces and ServiceAccounts are asked for by their metadata alone.
@@ -204,7 +243,7 @@ async fn answer(
         Method::GET if !accepts_metadata(&uri, &headers) => refuse(406),
         Method::GET if collections.contains(&last) => {
             if is_watch(&uri) {
-                return api.watch(path.to_owned()).into_response();
+                return api.watch(path.to_owned(), only_name(&uri)).into_response();
             }
             api.listing
                 .subscribe()
@@ -212,12 +251,12 @@ async fn answer(
                 .await
                 .unwrap();
             let list = json!({"kind": "List", "apiVersion": "v1",
-                "metadata": {"resourceVersion": "1"}, "items": api.list(path)});
+                "metadata": {"resourceVersion": "1"}, "items": api.list(path, only_name(&uri).as_deref())});
             list.to_string().into_response()
         }
         Method::GET => {
             let delay = *api.delay.lock().unwrap();
-            let mut question = Question::begin(&api.asked);
+            let mut question = Question::begin(&api.asked, path);
             tokio::time::sleep(delay).await;
             api.answering
                 .subscribe()

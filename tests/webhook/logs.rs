@@ -12,7 +12,28 @@ use super::rig::{CONFIGURATION, FakeCluster, post, review, reviewer, send};
 
 /// Everything that was written.
 #[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Gets all that this thread logs, until the guard is dropped.
+    pub(crate) fn of_this_thread(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    /// How many lines hold these words.
+    pub(crate) fn with(&self, words: &str) -> usize {
+        let text = self.text();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -34,8 +55,7 @@ async fn logged(work: impl Future<Output = ()>) -> String {
         .with_writer(move || writer.clone())
         .finish();
     work.with_subscriber(subscriber).await;
-    let written = lines.0.lock().unwrap().clone();
-    String::from_utf8(written).unwrap()
+    lines.text()
 }
 
 /// The API server sends a pod's name before it looks at it: three megabytes are no line.
