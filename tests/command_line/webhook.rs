@@ -1,5 +1,5 @@
 //! `rrsa webhook` as a process in bad surroundings: no API server, hardly any open files, a full
-//! disk, a second signal (rows H7 and K10).
+//! disk, a second signal (rows H7 and K10), or a configuration that is none (row C7).
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -14,7 +14,11 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::house::PATIENCE;
-use crate::person::RRSA;
+use crate::person::{Person, RRSA, Said, said};
+
+const CONFIGURATION: &str = "accountId: '1234567890123456'\n\
+    oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
+    region: cn-hangzhou\n";
 
 /// A webhook whose certificate is mounted, so that it serves without an API server.
 struct Webhook {
@@ -31,19 +35,8 @@ impl Webhook {
         let path = |name: &str| folder.path().join(name);
         let [address, admin] = own_addresses();
         certificate(folder.path(), address.ip());
-        std::fs::write(
-            path("config.yaml"),
-            "accountId: '1234567890123456'\n\
-             oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
-             region: cn-hangzhou\n",
-        )
-        .expect("a file");
-        // Nothing listens on port 1.
-        let cluster = json!({"name": "c", "cluster": {"server": "http://127.0.0.1:1"}});
-        let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "clusters": [cluster],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}], "current-context": "c"});
-        std::fs::write(path("kubeconfig"), kubeconfig.to_string()).expect("a file");
+        std::fs::write(path("config.yaml"), CONFIGURATION).expect("a file");
+        std::fs::write(path("kubeconfig"), kubeconfig()).expect("a file");
         let child = Command::new("sh")
             .args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), RRSA])
             .args(["webhook", "--drain-delay=600", "--log=debug"])
@@ -123,6 +116,15 @@ impl Webhook {
     }
 }
 
+/// The way to an API server that is not there: nothing listens on port 1.
+fn kubeconfig() -> String {
+    let cluster = json!({"name": "c", "cluster": {"server": "http://127.0.0.1:1"}});
+    json!({"apiVersion": "v1", "kind": "Config", "clusters": [cluster],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}], "current-context": "c"})
+    .to_string()
+}
+
 /// A certificate for that address, signed by itself.
 fn certificate(folder: &Path, address: IpAddr) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
@@ -181,4 +183,72 @@ async fn a_log_that_cannot_be_written_harms_no_review() {
     for _ in 0..3 {
         assert_eq!(webhook.is_asked().await["response"]["allowed"], true);
     }
+}
+
+/// What it says to that configuration file before it ends.
+async fn starts_with(person: &Person, configuration: &str) -> Said {
+    let kubeconfig = person.file("kubeconfig", &kubeconfig());
+    let mut command = person.program(RRSA, &["webhook", "--config", configuration]);
+    command
+        .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+        // Nobody there tells what is left out.
+        .arg("--metadata-address=127.0.0.1:1")
+        .env("KUBECONFIG", kubeconfig);
+    said(command).await
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_none_is_refused_at_start_and_the_field_is_named() {
+    let person = Person::new();
+    let instead = |old: &str, new: &str| {
+        assert!(CONFIGURATION.contains(old), "{old}");
+        CONFIGURATION.replace(old, new)
+    };
+    let with = |more: &str| format!("{CONFIGURATION}{more}\n");
+    for (what, text, named) in [
+        ("nothing", String::new(), "oidcProviderArn"),
+        (
+            "a key left out",
+            instead("region: cn-hangzhou\n", ""),
+            "field region: is left out",
+        ),
+        ("an unknown key", with("webhooks: {}"), "webhooks"),
+        (
+            "an unknown key below",
+            with("webhook: {strickt: true}"),
+            "strickt",
+        ),
+        (
+            "a wrong type",
+            with("webhook: {strict: perhaps}"),
+            "strict: perhaps",
+        ),
+        ("a list for a map", with("sts: []"), "sts: []"),
+        (
+            "an account that is none",
+            instead("'1234567890123456'", "none"),
+            "accountId",
+        ),
+        (
+            "a region that is none",
+            instead("cn-hangzhou", "evil.com/"),
+            "field region:",
+        ),
+        ("no YAML", with("a: ["), "cannot be read"),
+    ] {
+        let file = person.file("config.yaml", &text);
+        let complaint = starts_with(&person, file.to_str().expect("text"))
+            .await
+            .failed();
+        assert!(
+            complaint.contains(named),
+            "{what}: no {named:?} in {complaint}"
+        );
+        assert!(complaint.contains("config.yaml"), "{what}: {complaint}");
+    }
+    let complaint = starts_with(&person, "/nowhere/config.yaml").await.failed();
+    assert!(
+        complaint.contains("/nowhere/config.yaml cannot be read"),
+        "{complaint}"
+    );
 }
