@@ -88,7 +88,10 @@ mod tests {
 
     #[test]
     fn unknown_regions_need_the_administrator() {
-        assert!(!is_known("oss-cn-hangzhou", &[]));
+        for text in ["oss-cn-hangzhou", "", "evil.com/", "cn-hangzhou:443"] {
+            assert!(!is_known(text, &[]), "{text:?}");
+        }
+        assert!(is_known("cn-hangzhou-finance", &[]));
         assert!(is_known("xx-new-1", &["xx-new-1".to_owned()]));
     }
 }

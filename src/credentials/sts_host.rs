@@ -143,7 +143,13 @@ mod tests {
     #[case::vpc_in_the_environment(("", "", None), &[VPC])]
     #[case::region_with_a_domain(("", "cn.evil.example", None), &[])]
     #[case::region_with_a_path(("", "x/y", None), &[])]
+    #[case::region_that_ends_the_host(("", "evil.com/", None), &[])]
+    #[case::region_with_a_port(("", "cn-hangzhou:443", None), &[])]
+    #[case::region_of_the_environment(("", "", None), &[(env::STS_REGION, "evil.com/")])]
     #[case::endpoint_with_a_scheme(("http://sts.aliyuncs.com", "", None), &[])]
+    #[case::endpoint_with_a_path(("sts.aliyuncs.com/x", "", None), &[])]
+    #[case::endpoint_with_a_user(("me@sts.aliyuncs.com", "", None), &[])]
+    #[case::endpoint_of_the_environment(("", "", None), &[(env::STS_ENDPOINT, "me@sts.aliyuncs.com")])]
     fn what_names_no_host_is_a_mistake(
         #[case] given: (&str, &str, Option<bool>),
         #[case] variables: &[(&str, &str)],

@@ -1,5 +1,6 @@
 //! `rrsa webhook` as a process in bad surroundings: no API server, hardly any open files, a full or
-//! read-only disk, little memory, a very large cluster, a second signal (rows H7, K4 and K10).
+//! read-only disk, little memory, a very large cluster, a second signal (rows H7, K4 and K10), or a
+//! configuration that is none (row C7).
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -17,7 +18,14 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::house::PATIENCE;
-use crate::person::RRSA;
+use crate::person::{Person, RRSA, Said, said};
+
+const CONFIGURATION: &str = "accountId: '1234567890123456'\n\
+    oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
+    region: cn-hangzhou\n";
+
+/// An API server that is not there: nothing listens on port 1.
+const NOBODY: &str = "http://127.0.0.1:1";
 
 /// A webhook whose certificate is mounted, so that it serves without an API server.
 struct Webhook {
@@ -30,8 +38,7 @@ struct Webhook {
 impl Webhook {
     /// Starts it by a shell that may limit it first.
     async fn start(limit: &str, log: Stdio) -> Self {
-        // Nothing listens on port 1.
-        let webhook = Self::spawn(limit, log, "http://127.0.0.1:1");
+        let webhook = Self::spawn(limit, log, NOBODY);
         webhook.says("namespaces: not listed yet").await;
         webhook
     }
@@ -42,18 +49,8 @@ impl Webhook {
         let path = |name: &str| folder.path().join(name);
         let [address, admin] = own_addresses();
         certificate(folder.path(), address.ip());
-        std::fs::write(
-            path("config.yaml"),
-            "accountId: '1234567890123456'\n\
-             oidcProviderArn: acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123456789\n\
-             region: cn-hangzhou\n",
-        )
-        .expect("a file");
-        let cluster = json!({"name": "c", "cluster": {"server": api_server}});
-        let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "clusters": [cluster],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}], "current-context": "c"});
-        std::fs::write(path("kubeconfig"), kubeconfig.to_string()).expect("a file");
+        std::fs::write(path("config.yaml"), CONFIGURATION).expect("a file");
+        std::fs::write(path("kubeconfig"), kubeconfig(api_server)).expect("a file");
         let child = Command::new("sh")
             .args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), RRSA])
             .args(["webhook", "--drain-delay=600", "--log=debug"])
@@ -152,6 +149,15 @@ fn review(resource: &str, namespace: &str, object: &Value) -> Value {
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {"uid": "u-1", "operation": "CREATE", "namespace": namespace, "object": object,
             "resource": {"group": "", "version": "v1", "resource": resource}}})
+}
+
+/// The way to an API server.
+fn kubeconfig(api_server: &str) -> String {
+    let cluster = json!({"name": "c", "cluster": {"server": api_server}});
+    json!({"apiVersion": "v1", "kind": "Config", "clusters": [cluster],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}], "current-context": "c"})
+    .to_string()
 }
 
 /// A certificate for that address, signed by itself.
@@ -376,4 +382,72 @@ async fn a_cluster_of_fifty_thousand_accounts_takes_no_more_memory_than_the_char
     let peak = webhook.peak();
     assert!(peak < MEMORY_LIMIT, "{peak} MiB");
     server.abort();
+}
+
+/// What it says to that configuration file before it ends.
+async fn starts_with(person: &Person, configuration: &str) -> Said {
+    let kubeconfig = person.file("kubeconfig", &kubeconfig(NOBODY));
+    let mut command = person.program(RRSA, &["webhook", "--config", configuration]);
+    command
+        .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+        // Nobody there tells what is left out.
+        .arg("--metadata-address=127.0.0.1:1")
+        .env("KUBECONFIG", kubeconfig);
+    said(command).await
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_none_is_refused_at_start_and_the_field_is_named() {
+    let person = Person::new();
+    let instead = |old: &str, new: &str| {
+        assert!(CONFIGURATION.contains(old), "{old}");
+        CONFIGURATION.replace(old, new)
+    };
+    let with = |more: &str| format!("{CONFIGURATION}{more}\n");
+    for (what, text, named) in [
+        ("nothing", String::new(), "oidcProviderArn"),
+        (
+            "a key left out",
+            instead("region: cn-hangzhou\n", ""),
+            "field region: is left out",
+        ),
+        ("an unknown key", with("webhooks: {}"), "webhooks"),
+        (
+            "an unknown key below",
+            with("webhook: {strickt: true}"),
+            "strickt",
+        ),
+        (
+            "a wrong type",
+            with("webhook: {strict: perhaps}"),
+            "strict: perhaps",
+        ),
+        ("a list for a map", with("sts: []"), "sts: []"),
+        (
+            "an account that is none",
+            instead("'1234567890123456'", "none"),
+            "accountId",
+        ),
+        (
+            "a region that is none",
+            instead("cn-hangzhou", "evil.com/"),
+            "field region:",
+        ),
+        ("no YAML", with("a: ["), "cannot be read"),
+    ] {
+        let file = person.file("config.yaml", &text);
+        let complaint = starts_with(&person, file.to_str().expect("text"))
+            .await
+            .failed();
+        assert!(
+            complaint.contains(named),
+            "{what}: no {named:?} in {complaint}"
+        );
+        assert!(complaint.contains("config.yaml"), "{what}: {complaint}");
+    }
+    let complaint = starts_with(&person, "/nowhere/config.yaml").await.failed();
+    assert!(
+        complaint.contains("/nowhere/config.yaml cannot be read"),
+        "{complaint}"
+    );
 }

@@ -2,6 +2,7 @@
 //! a patch. No rules of Kubernetes are imitated; the cluster tests have the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,9 +10,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures::StreamExt;
+use rrsa::serving::authority::Leaf;
+use rrsa::serving::tls::{CertificateSlot, server_config};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
@@ -32,6 +38,8 @@ pub(crate) struct FakeApi {
     pub(crate) listing: watch::Sender<bool>,
     /// The status with which everything is refused; 0: nothing is.
     pub(crate) refusing: Arc<Mutex<u16>>,
+    /// The seconds of pause that a refusal asks for; 0: it asks for none.
+    pub(crate) retry_after: Arc<Mutex<u64>>,
     /// How many requests came in.
     pub(crate) requests: Arc<AtomicUsize>,
     /// How long a single object takes.
@@ -83,6 +91,7 @@ impl FakeApi {
             watched: Arc::default(),
             listing: watch::Sender::new(true),
             refusing: Arc::default(),
+            retry_after: Arc::default(),
             requests: Arc::default(),
             delay: Arc::default(),
             answering: watch::Sender::new(true),
@@ -91,8 +100,25 @@ impl FakeApi {
     }
 
     pub(crate) fn client(&self) -> kube::Client {
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        kube::Client::new(router, "default")
+        kube::Client::new(self.router(), "default")
+    }
+
+    fn router(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.clone())
+    }
+
+    /// Serves at that listener, over TLS, until told to stop.
+    pub(crate) fn serve(&self, listener: &TcpListener, certificate: &Leaf) -> Handle<SocketAddr> {
+        let slot = CertificateSlot::default();
+        slot.set(Arc::clone(&certificate.certified_key));
+        let tls = RustlsConfig::from_config(server_config(Arc::new(slot)).unwrap());
+        let handle = Handle::new();
+        let server = axum_server::from_tcp(listener.try_clone().unwrap())
+            .unwrap()
+            .handle(handle.clone())
+            .acceptor(RustlsAcceptor::new(tls));
+        tokio::spawn(server.serve(self.router().into_make_service()));
+        handle
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
@@ -230,7 +256,12 @@ async fn answer(
     api.requests.fetch_add(1, Ordering::Relaxed);
     let code = *api.refusing.lock().unwrap();
     if code != 0 {
-        return refuse(code);
+        let mut refusal = refuse(code);
+        let seconds = *api.retry_after.lock().unwrap();
+        if seconds != 0 {
+            refusal.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        return refusal;
     }
     let collections = [
         "namespaces",

@@ -1,5 +1,6 @@
 //! What nobody should send: the documented answer comes, and nothing else breaks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -249,6 +250,128 @@ async fn a_namespace_labelled_a_moment_ago_is_looked_at_again() {
     };
     let reviewer = reviewer(Arc::new(cluster), CONFIGURATION);
     assert_eq!(admit(&reviewer, &pod()).await.decision, "Injected");
+}
+
+/// The pod asks by itself, or its namespace has been labelled since the cache heard of it; in the end
+/// the namespace is not there.
+#[rstest]
+#[case::unknown_to_the_cache(None)]
+#[case::known_to_the_cache(Some(Arc::default()))]
+#[tokio::test]
+async fn a_namespace_deleted_meanwhile_is_warned_about(
+    #[case] stale_namespace: Option<Arc<NamespaceFacts>>,
+) {
+    let cluster = FakeCluster {
+        namespaces: BTreeMap::new(),
+        stale_namespace,
+        ..FakeCluster::ordinary()
+    };
+    let reviewer = reviewer(Arc::new(cluster), CONFIGURATION);
+    let outcome = admit(&reviewer, &pod()).await;
+    assert_eq!(outcome.decision, "NamespaceMissing");
+    assert!(outcome.patch.is_none() && outcome.refused.is_none());
+    let [warning] = &*outcome.warnings else {
+        panic!("{:?}", outcome.warnings);
+    };
+    assert!(
+        warning.contains("namespace \"team-a\"") && warning.ends_with("[NamespaceMissing]"),
+        "{warning}"
+    );
+}
+
+/// What was decided from is what was seen: that the namespace goes away after its label was read
+/// changes nothing, and its ServiceAccounts may go first.
+#[tokio::test]
+async fn an_account_deleted_with_its_namespace_is_warned_about() {
+    let cluster = FakeCluster {
+        accounts: BTreeMap::new(),
+        ..FakeCluster::ordinary()
+    };
+    let outcome = admit(&reviewer(Arc::new(cluster), CONFIGURATION), &pod()).await;
+    assert_eq!(
+        (
+            outcome.decision.as_str(),
+            outcome.patch,
+            outcome.warnings.len()
+        ),
+        ("ServiceAccountMissing", None, 1)
+    );
+}
+
+/// A cluster that never answers from one question on.
+#[derive(Debug)]
+struct Hanging(FakeCluster, &'static str);
+
+impl Hanging {
+    /// Asks, if it is answered at all.
+    fn or_never<'a, T: Send + Sync + 'a>(
+        &self,
+        question: &str,
+        answer: BoxFuture<'a, Found<T>>,
+    ) -> BoxFuture<'a, Found<T>> {
+        if self.1 == question {
+            return Box::pin(std::future::pending());
+        }
+        answer
+    }
+}
+
+impl Cluster for Hanging {
+    fn cached_namespace(&self, name: &str) -> Option<Arc<NamespaceFacts>> {
+        self.0.cached_namespace(name)
+    }
+
+    fn cached_service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<ServiceAccountFacts>> {
+        self.0.cached_service_account(namespace, name)
+    }
+
+    fn cached_bindings(&self, namespace: &str) -> Arc<Bindings> {
+        self.0.cached_bindings(namespace)
+    }
+
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Found<NamespaceFacts>> {
+        self.or_never("namespace", self.0.namespace(name))
+    }
+
+    fn service_account<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Found<ServiceAccountFacts>> {
+        self.or_never("account", self.0.service_account(namespace, name))
+    }
+
+    fn bindings<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found<Bindings>> {
+        self.or_never("bindings", self.0.bindings(namespace))
+    }
+}
+
+/// The API server waits for 5 s.
+#[rstest]
+#[case::namespace("namespace")]
+#[case::account("account")]
+#[case::bindings("bindings")]
+#[tokio::test]
+async fn a_cluster_that_never_answers_is_our_fault_in_time(#[case] question: &'static str) {
+    let mut cluster = FakeCluster::ordinary();
+    if question == "bindings" {
+        // Without a role of its own the account needs a binding.
+        cluster.add_account("app", &json!({"metadata": {}}));
+    }
+    let configuration = Configuration::parse(CONFIGURATION).unwrap();
+    let cluster = Arc::new(Hanging(cluster, question));
+    let reviewer = Reviewer::new(Settings::from(&configuration), cluster, Metrics::default());
+    let asked = send(&reviewer, post(review(&pod()).to_string()));
+    let (status, body) = tokio::time::timeout(Duration::from_secs(5), asked)
+        .await
+        .expect("an answer before the API server gives up");
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("no decision within 2.5s"), "{body}");
 }
 
 #[tokio::test]

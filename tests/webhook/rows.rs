@@ -49,11 +49,50 @@ fn every_row_of_the_tables_is_proved() {
                 continue;
             }
             let (file, function) = proof.split_once("::").unwrap_or_else(|| panic!("{proof}"));
-            let name = format!("fn {function}(");
-            assert!(
-                read(&root.join(file)).contains(&name),
-                "{row}: no {function} in {file}"
-            );
+            if let Err(problem) = runs(&read(&root.join(file)), function) {
+                panic!("{row}: {function} in {file} {problem}");
+            }
         }
     }
+}
+
+/// Whether that source has a test of that name that runs by itself.
+fn runs(source: &str, function: &str) -> Result<(), &'static str> {
+    let (before, _) = source
+        .split_once(&format!("fn {function}("))
+        .ok_or("is not there")?;
+    // Attributes and comments of a function stand right above it.
+    let above = before.rsplit("\n\n").next().unwrap_or_default();
+    let attributes = || above.lines().map(str::trim_start);
+    let marked =
+        |starts: &[&str]| attributes().any(|line| starts.iter().any(|s| line.starts_with(s)));
+    if !marked(&["#[test]", "#[tokio::test", "#[rstest]"]) {
+        return Err("is no test");
+    }
+    if marked(&["#[ignore", "#[cfg"]) {
+        return Err("does not always run");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_proof_is_a_test_that_runs() {
+    for (above, good) in [
+        ("#[test]", true),
+        (
+            "/// Why.\n    #[tokio::test(flavor = \"multi_thread\")]",
+            true,
+        ),
+        ("#[rstest]\n#[case(1)]\n#[tokio::test]", true),
+        ("", false),
+        ("#[test]\n#[ignore]", false),
+        ("#[ignore = \"slow\"]\n#[tokio::test]", false),
+        ("#[test]\n#[cfg_attr(not(miri), ignore)]", false),
+        ("#[test]\n#[cfg(windows)]", false),
+    ] {
+        let source = format!("#[test]\n#[ignore]\nfn a() {{}}\n\n{above}\nasync fn b() {{}}\n");
+        assert_eq!(runs(&source, "b").is_ok(), good, "{above}");
+    }
+    assert!(runs("#[test]\nfn ab() {}\n", "b").is_err());
+    assert!(runs("// fn b\n", "b").is_err());
 }

@@ -45,6 +45,22 @@ impl Webhook {
 
     /// Starts one that goes by that clock.
     fn start_by(clock: Arc<dyn Clock>, api: FakeApi, drain_limit: Duration) -> Self {
+        let client = api.client();
+        Self::start_as(client, clock, api, drain_limit)
+    }
+
+    /// Starts one that reaches the API server by that client.
+    pub(crate) fn start_over(client: kube::Client, api: FakeApi) -> Self {
+        let clock = Arc::new(SystemClock);
+        Self::start_as(client, clock, api, Duration::from_millis(300))
+    }
+
+    fn start_as(
+        client: kube::Client,
+        clock: Arc<dyn Clock>,
+        api: FakeApi,
+        drain_limit: Duration,
+    ) -> Self {
         let on = json!({"pod-identity.alibabacloud.com/injection": "on"});
         api.put(
             "/api/v1/namespaces/team-a",
@@ -69,7 +85,7 @@ impl Webhook {
         let file = folder.path().join("config.yaml");
         write(&file, rig::CONFIGURATION);
         let options = Options {
-            client: api.client(),
+            client,
             configuration: Box::new(move || {
                 let text = String::from_utf8(read(&file)).unwrap();
                 Configuration::parse(&text).map_err(|error| error.to_string())
@@ -498,6 +514,35 @@ async fn reviews_are_counted_by_decision_and_no_name_becomes_a_label() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_dry_run_is_counted_apart() {
+    let webhook = Webhook::start(FakeApi::new());
+    webhook.registered().await;
+    webhook.add_account();
+    let client = webhook.api_server();
+    let counted = async || {
+        let page = webhook.metrics().await;
+        let mut lines: Vec<_> = page
+            .lines()
+            .filter(|line| line.starts_with("rrsa_webhook_reviews_total{") && !line.ends_with(" 0"))
+            .map(ToOwned::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    let dry = r#"rrsa_webhook_reviews_total{decision="Injected",dry_run="true"} 1"#;
+    let real = r#"rrsa_webhook_reviews_total{decision="Injected",dry_run="false"} 1"#;
+    let pod = json!({"spec": {"serviceAccountName": "app", "containers": [{"name": "app"}]}});
+    let mut asked = rig::review(&pod);
+    asked["request"]["dryRun"] = json!(true);
+    let url = format!("https://{}/mutate", webhook.address);
+    let answer = client.post(&url).json(&asked).send().await.unwrap();
+    assert_eq!(decision(&answer.json().await.unwrap()), "Injected");
+    assert_eq!(counted().await, [dry]);
+    assert_eq!(decision(&webhook.review(&client).await), "Injected");
+    assert_eq!(counted().await, [real, dry]);
 }
 
 #[tokio::test]

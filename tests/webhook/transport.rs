@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rrsa::serving::limits;
 use rrsa::world::runtime_now;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
@@ -56,11 +56,22 @@ pub(crate) async fn tls(webhook: &Webhook) -> TlsStream<TcpStream> {
     tls_over(webhook, stream, &[b"http/1.1"]).await.unwrap()
 }
 
-/// TLS over that connection, for one of these protocols.
+/// TLS over that connection, for one of these protocols. Calls by address name no server.
 async fn tls_over(
     webhook: &Webhook,
     stream: TcpStream,
     protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::from(webhook.address.ip());
+    tls_named(webhook, stream, protocols, name).await
+}
+
+/// The same for a server of that name.
+async fn tls_named(
+    webhook: &Webhook,
+    stream: TcpStream,
+    protocols: &[&[u8]],
+    name: ServerName<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(webhook.bundle().as_bytes()) {
@@ -73,7 +84,6 @@ async fn tls_over(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    let name = ServerName::from(webhook.address.ip());
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await
 }
@@ -83,8 +93,14 @@ pub(crate) async fn http1<B>(webhook: &Webhook) -> http1::SendRequest<B>
 where
     B: hyper::body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
-    let stream = TokioIo::new(tls(webhook).await);
-    let (sender, connection) = http1::handshake(stream).await.unwrap();
+    http1_over(tls(webhook).await).await
+}
+
+async fn http1_over<B>(stream: TlsStream<TcpStream>) -> http1::SendRequest<B>
+where
+    B: hyper::body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -376,18 +392,32 @@ impl Write for Log {
     }
 }
 
+impl Log {
+    /// Keeps what is logged for as long as the guard lives.
+    fn keep() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    fn lines(&self) -> usize {
+        self.text().split('\n').count()
+    }
+}
+
 #[tokio::test]
 async fn handshakes_that_fail_are_not_logged_and_disturb_nobody() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = Log::keep();
     let webhook = served().await;
-    let lines = || log.0.lock().unwrap().split(|byte| *byte == b'\n').count();
-    let before = lines();
+    let before = log.lines();
     for number in 0..2000_u32 {
         let mut stream = TcpStream::connect(webhook.address).await.unwrap();
         let hello: &[u8] = match number % 4 {
@@ -400,11 +430,64 @@ async fn handshakes_that_fail_are_not_logged_and_disturb_nobody() {
     }
     others_are_served(&webhook).await;
     assert!(before > 1, "the log is kept");
-    assert!(
-        lines() - before < 10,
-        "{}",
-        String::from_utf8_lossy(&log.0.lock().unwrap())
-    );
+    assert!(log.lines() - before < 10, "{}", log.text());
+}
+
+/// There is one certificate, whatever server is asked for: the client judges whether it meant this one.
+#[tokio::test]
+async fn a_client_that_means_another_server_refuses_and_those_who_mean_this_one_are_served() {
+    let (log, _logging) = Log::keep();
+    let webhook = served().await;
+    let before = log.lines();
+    let named = async |name: ServerName<'static>| {
+        let stream = TcpStream::connect(webhook.address).await.unwrap();
+        tls_named(&webhook, stream, &[b"http/1.1"], name).await
+    };
+    let name = |text: &'static str| ServerName::try_from(text).unwrap();
+    for number in 0..200 {
+        let other = if number % 2 == 0 {
+            "rrsa-webhook.elsewhere.svc"
+        } else {
+            "example.com"
+        };
+        let error = named(name(other)).await.unwrap_err();
+        let error = error.get_ref().and_then(|error| error.downcast_ref());
+        assert!(
+            matches!(
+                error,
+                Some(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName
+                        | CertificateError::NotValidForNameContext { .. }
+                ))
+            ),
+            "{error:?}"
+        );
+    }
+    let mut served = Vec::new();
+    for meant in [
+        name("rrsa-webhook.rrsa-system.svc"),
+        // No name is sent for an address.
+        ServerName::from(webhook.address.ip()),
+    ] {
+        let stream = named(meant).await.unwrap();
+        let certificates = stream.get_ref().1.peer_certificates().unwrap();
+        served.push(certificates[0].clone());
+        let mut sender = http1_over(stream).await;
+        let pod = json!({"spec": {"serviceAccountName": "app", "containers": [{"name": "app"}]}});
+        let body = Full::new(Bytes::from(rig::review(&pod).to_string()));
+        let asked = request(webhook.address, BodyExt::boxed(body));
+        let answer = sender.send_request(asked).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let answer = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            decision(&serde_json::from_slice(&answer).unwrap()),
+            "Injected"
+        );
+    }
+    assert_eq!(served[0], served[1]);
+    assert!(before > 1, "the log is kept");
+    assert!(log.lines() - before < 10, "{}", log.text());
+    assert!(!log.text().contains("WARN"), "{}", log.text());
 }
 
 /// A client that knows TLS 1.0 and nothing newer.

@@ -182,7 +182,9 @@ mod tests {
     fn bad_values_name_field_and_remedy() {
         for (from, to, field) in [
             ("'123'", "abc", "accountId"),
-            ("cn-hangzhou", "evil.com/", "region"),
+            ("cn-hangzhou", "evil.com/", "field region:"),
+            ("cn-hangzhou", "''", "field region:"),
+            ("cn-hangzhou", "'cn-hangzhou:443'", "field region:"),
             (
                 "acs:ram::123:oidc-provider/ack-rrsa-c1",
                 "nonsense",
@@ -191,6 +193,15 @@ mod tests {
         ] {
             let error = Configuration::parse(&MINIMAL.replace(from, to)).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_further_region_can_name_no_other_domain() {
+        for region in ["evil.com/", "", "cn-new:443", "a.b"] {
+            let text = format!("{MINIMAL}sts: {{extraRegions: ['{region}']}}\n");
+            let error = Configuration::parse(&text).unwrap_err().to_string();
+            assert!(error.contains("field sts.extraRegions:"), "{error}");
         }
     }
 

@@ -133,11 +133,53 @@ fn a_delegated_session_is_named_by_the_operator() {
     );
 }
 
+fn of_region(region: &str) -> StsSpec {
+    StsSpec {
+        region: Some(region.into()),
+        ..StsSpec::default()
+    }
+}
+
+fn of_host(host: &str) -> StsSpec {
+    StsSpec {
+        endpoint: Some(host.into()),
+        ..StsSpec::default()
+    }
+}
+
+/// An administrator's slip must not become a call to another place, either.
+#[rstest]
+#[case::scheme("https://sts.example.com")]
+#[case::path("sts.example.com/x")]
+#[case::user("me@sts.example.com")]
+#[case::ipv6("[fd00::1]:443")]
+fn an_allowed_host_that_is_none_is_not_asked(#[case] host: &str) {
+    let mut configuration = configuration();
+    configuration.sts.allowed_hosts = vec![host.to_owned()];
+    let mut binding = binding("team-a");
+    binding.spec.sts = Some(of_host(host));
+    let problem = resolve(&binding, &configuration).unwrap_err();
+    assert_eq!(problem.reason, Reason::InvalidSpec);
+}
+
 #[rstest]
 #[case::region(StsSpec { region: Some("eu-central-1".into()), network: Some(Network::Public), endpoint: None }, Some("sts.eu-central-1.aliyuncs.com"))]
 #[case::unknown_region(StsSpec { region: Some("oss-x".into()), ..StsSpec::default() }, None)]
 #[case::allowed(StsSpec { endpoint: Some("sts.example.com:8443".into()), ..StsSpec::default() }, Some("sts.example.com:8443"))]
 #[case::other_port(StsSpec { endpoint: Some("sts.example.com".into()), ..StsSpec::default() }, None)]
+#[case::finance(
+    of_region("cn-hangzhou-finance"),
+    Some("sts-vpc.cn-hangzhou.aliyuncs.com")
+)]
+#[case::no_region(of_region(""), None)]
+#[case::region_that_ends_the_host(of_region("evil.com/"), None)]
+#[case::region_with_a_port(of_region("cn-hangzhou:443"), None)]
+#[case::scheme(of_host("https://sts.example.com:8443"), None)]
+#[case::path(of_host("sts.example.com:8443/x"), None)]
+#[case::user(of_host("me@sts.example.com:8443"), None)]
+#[case::address(of_host("192.0.2.1"), None)]
+#[case::metadata_service(of_host("100.100.100.200"), None)]
+#[case::no_host(of_host(""), None)]
 fn only_known_sts_hosts_are_asked(#[case] sts: StsSpec, #[case] host: Option<&str>) {
     let mut binding = binding("team-a");
     binding.spec.sts = Some(sts);

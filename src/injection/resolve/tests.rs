@@ -226,6 +226,9 @@ fn lists_choose_containers(
 #[rstest]
 #[case::namespace("{}", Some("on"), Ok(()))]
 #[case::near_miss("{}", Some("On"), Err(Reason::NotOptedIn))]
+#[case::upper("{}", Some("ON"), Err(Reason::NotOptedIn))]
+#[case::enabled("{}", Some("enabled"), Err(Reason::NotOptedIn))]
+#[case::empty("{}", Some(""), Err(Reason::NotOptedIn))]
 #[case::nothing("{}", None, Err(Reason::NotOptedIn))]
 #[case::pod(r#"{"labels":{"pod-identity.alibabacloud.com/injection":"on"}}"#, None, Ok(()))]
 #[case::pod_off(r#"{"labels":{"pod-identity.alibabacloud.com/injection":"off"}}"#, Some("on"), Ok(()))]
@@ -258,6 +261,33 @@ fn opting_in_is_the_namespaces_or_the_pods(
         ..Default::default()
     };
     assert_eq!(opted_in(&pod, &facts), expected);
+}
+
+#[rstest]
+#[case::on("on", true)]
+#[case::capital("On", false)]
+#[case::upper("ON", false)]
+#[case::bool("true", false)]
+#[case::enabled("enabled", false)]
+#[case::off("off", false)]
+#[case::empty("", false)]
+fn a_label_of_the_pod_that_is_not_on_asks_for_nothing_and_is_warned_about(
+    #[case] label: &str,
+    #[case] asks: bool,
+) {
+    let labels = serde_json::json!({official::INJECTION: label});
+    let json = serde_json::json!({"metadata": {"labels": labels}}).to_string();
+    let pod: Pod<'_> = serde_json::from_str(&json).unwrap();
+    let mut warnings = Vec::new();
+    warn_of_near_misses(&pod, &mut warnings);
+    let warned: Vec<_> = warnings.iter().map(|warning| warning.reason).collect();
+    let (expected, warning) = if asks {
+        (Ok(()), None)
+    } else {
+        (Err(Reason::NotOptedIn), Some(Reason::InjectionIllegal))
+    };
+    assert_eq!(opted_in(&pod, &NamespaceFacts::default()), expected);
+    assert_eq!(warned, Vec::from_iter(warning));
 }
 
 #[rstest]
