@@ -284,9 +284,9 @@ mod crowd {
     pub(super) const OF_EACH: usize = ACCOUNTS / NAMESPACES;
 
     pub(super) fn router() -> Router {
-        let none = get(|query| list(query, 0, |_| String::new()));
-        let namespaces = get(|query| list(query, NAMESPACES, namespace));
-        let accounts = get(|query| list(query, ACCOUNTS, account));
+        let none = get(async |query| list(query, 0, |_| String::new()));
+        let namespaces = get(async |query| list(query, NAMESPACES, namespace));
+        let accounts = get(async |query| list(query, ACCOUNTS, account));
         Router::new()
             .route("/api/v1/namespaces", namespaces)
             .route("/api/v1/serviceaccounts", accounts)
@@ -320,7 +320,7 @@ mod crowd {
         ))
     }
 
-    async fn list(
+    fn list(
         Query(query): Query<HashMap<String, String>>,
         count: usize,
         object: fn(usize) -> String,
